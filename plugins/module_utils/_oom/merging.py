@@ -22,14 +22,10 @@ def merge(events: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
     known: Dict[str, List[int]] = {}
     for each in events:
         marks = [fingerprint(victim) for victim in each["victims"]] or [each["id"].split("-")[0]]
+        candidates = (index for mark in marks for index in known.get(mark, ()))
+        # The first and the last copy bound a group's times: comparing with each would take quadratic time in a flood.
         place = next(
-            (
-                index
-                for mark in marks
-                for index in known.get(mark, ())
-                if all(_same(each, other) for other in groups[index])
-            ),
-            None,
+            (index for index in candidates if _same(each, groups[index][0]) and _same(each, groups[index][-1])), None
         )
         if place is None:
             place = len(groups)
@@ -91,7 +87,7 @@ def _joined_event(copies: List[Dict[str, Any]]) -> Dict[str, Any]:
     best["kill_lines"] = max(each["kill_lines"] for each in copies)
     best["group_kill"] = any(each["group_kill"] for each in copies)
     origins = [origin for each in copies for origin in each["origins"]]
-    best["origins"] = [origin for index, origin in enumerate(origins) if origin not in origins[:index]]
+    best["origins"] = list({tuple(sorted(origin.items(), key=str)): origin for origin in origins}.values())
     return best
 
 
