@@ -31,6 +31,7 @@ LONGEST = 64 * 1024  # a longer line is no kernel record (kernel/printk: at most
 _CONTINUED = b" " * 12
 _LOOK_BACK = 64 * 1024
 _LOOK_BACK_MISSES = 8
+_SEAM = 64  # longer than any needle
 
 # Lines that stand only in reports: how far back a report reaches whose first line is lost.
 _KIN_BYTES = re.compile(
@@ -76,6 +77,11 @@ def blocks(chunks: Iterable[bytes], mood: Callable[[], int], needles: Tuple[byte
             if len(buffer) - tail > LONGEST:  # an over-long line: forget it
                 buffer, overlong = buffer[:tail], True
             fresh = next(source, None)
+            if not hot and start < 0 and not overlong and warm_end <= position:
+                while fresh is not None and _nothing_in(fresh, buffer, needles):
+                    buffer, position, floor, warm_end = fresh[-_LOOK_BACK:], 0, 0, 0
+                    fresh = next(source, None)
+                position = max(position, buffer.rfind(b"\n", position) + 1)
             if fresh is None:
                 ended = True
                 if hot and position < len(buffer):
@@ -106,6 +112,14 @@ def slices(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         for start in range(0, len(chunk), _SLICE):
             yield chunk if len(chunk) <= _SLICE else chunk[start : start + _SLICE]
+
+
+def _nothing_in(fresh: bytes, buffer: bytes, needles: Tuple[bytes, ...]) -> bool:
+    """Whether a chunk can be passed over without being joined to the one before; the seam is looked at too."""
+    if len(fresh) < _LOOK_BACK or b"\n" not in fresh[-_LOOK_BACK:]:
+        return False
+    seam = buffer[-_SEAM:] + fresh[:_SEAM]
+    return all(needle not in seam and needle not in fresh for needle in needles)
 
 
 def _whole_record(buffer: bytes, end: int, ended: bool) -> int:
