@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026 oom.forensics contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -129,14 +128,14 @@ def main():
     if options.large:
         jobs.append(("firewall lines, large (RSS bar 64)", firewall, options.large, None, 1))
     with tempfile.TemporaryDirectory() as folder:
-        for name, make, size, bar, rounds in jobs:
+        for name, make, size, least, rounds in jobs:
             path = os.path.join(folder, "log")
             make(path, size * 1000000)
             real = os.path.getsize(path) / 1e6
             ratio, seconds, rss, kills = paired(path, rounds)
             print(
                 "%-34s %6d %7.0f %9.1f %8.3f %6s %7.0f %8s"
-                % (name, real, real / seconds[0], real / seconds[1], ratio, bar or "", rss, kills)
+                % (name, real, real / seconds[0], real / seconds[1], ratio, least or "", rss, kills)
             )
             os.unlink(path)
 

@@ -177,8 +177,7 @@ class Lines:
         names = _names(match) if match else []
         layers = tuple(name for name in names if name not in ("quote", "indent"))
         if not match or not layers:
-            for row in self._without_prefix(line[match.end("quote") :] if "quote" in names and match else line, texts):
-                yield row
+            yield from self._without_prefix(line[match.end("quote") :] if "quote" in names and match else line, texts)
             return
         by_daemon = "host" not in layers and _DAEMON_CLOCKS.intersection(layers)
         if by_daemon and "," not in (match.group("iso") or "") and _FOREIGN.match(line, _clock_end(match)):

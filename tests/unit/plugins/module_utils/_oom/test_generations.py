@@ -19,13 +19,25 @@ OLD_MEMCG = (
     "Memory cgroup stats for /docker: cache:0KB rss:0KB mapped_file:0KB\n"
     "Memory cgroup stats for /docker/{0}: cache:4KB rss:32000KB mapped_file:4KB"
 ).format(CID)
-TABLE = {
-    "2.6.32": "[ pid ]   uid  tgid total_vm      rss cpu oom_adj name\n[    9]  1000     9     8778     8383   0       0 my hog",
-    "el6": "[ pid ]   uid  tgid total_vm      rss cpu oom_adj oom_score_adj name\n[    9]  1000     9     8778     8383   0       0             0 my hog",
-    "3.10": "[ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name\n[    9]  1000     9     8778     8383      25       10             0 my hog",
-    "4.4": "[ pid ]   uid  tgid total_vm      rss nr_ptes nr_pmds swapents oom_score_adj name\n[    9]  1000     9     8778     8383      22       3       10             0 my hog",
-    "4.15": "[ pid ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name\n[    9]  1000     9     8778     8383   102400       10             0 my hog",
-    "6.8": "Tasks state (memory values in pages):\n[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem pgtables_bytes swapents oom_score_adj name\n[      9]  1000     9     8778     8383     8096      287         0   102400       10             0 my hog",
+OLD_ROW, NEW_ROW = "[    9]  1000     9     8778     8383", "[      9]  1000     9     8778     8383"
+TABLE = {  # header, row
+    "2.6.32": "[ pid ]   uid  tgid total_vm      rss cpu oom_adj name\n" + OLD_ROW + "   0       0 my hog",
+    "el6": "[ pid ]   uid  tgid total_vm      rss cpu oom_adj oom_score_adj name\n"
+    + OLD_ROW
+    + "   0       0             0 my hog",
+    "3.10": "[ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name\n"
+    + OLD_ROW
+    + "      25       10             0 my hog",
+    "4.4": "[ pid ]   uid  tgid total_vm      rss nr_ptes nr_pmds swapents oom_score_adj name\n"
+    + OLD_ROW
+    + "      22       3       10             0 my hog",
+    "4.15": "[ pid ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name\n"
+    + OLD_ROW
+    + "   102400       10             0 my hog",
+    "6.8": "Tasks state (memory values in pages):\n[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem "
+    "pgtables_bytes swapents oom_score_adj name\n"
+    + NEW_ROW
+    + "     8096      287         0   102400       10             0 my hog",
 }
 SIZES = "total-vm:35112kB, anon-rss:32384kB, file-rss:1148kB"
 SUMMARY = (

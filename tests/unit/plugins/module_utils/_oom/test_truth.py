@@ -170,7 +170,8 @@ def test_names_that_attack_the_parser(transport):
 
 
 @pytest.mark.parametrize(
-    "form", ["dmesg-S-r.txt", "dmesg-T.txt", "dmesg-iso.txt", "dmesg-r.txt", "dmesg-x.txt", "dmesg.json", "dmesg.txt"]
+    "form",
+    ["dmesg-S-r.txt", "dmesg-T.txt", "dmesg-iso.txt", "dmesg-r.txt", "dmesg-x.txt", "dmesg.json.xz", "dmesg.txt"],
 )
 def test_odd_names_in_every_dmesg_format(form):
     reference = list(map(identity, events_of(fixture("host-6.18-cgroupv1", "01-comm-a.kmsg.txt"))))
