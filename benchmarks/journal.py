@@ -132,13 +132,13 @@ def main():
             % ("run", "-o cat", "collect", "ratio", "bar", "RSS MiB", "kills", "exported")
         )
         cursor = None
-        for name, bar in (("everything", BAR), ("again, from the cursor", None)):
+        for name, most in (("everything", BAR), ("again, from the cursor", None)):
             pairs = paired(folder, options.rounds, cursor)
             ratio = statistics.median(two[0] / one[0] for one, two in pairs)
             seconds = [statistics.median(pair[side][0] for pair in pairs) for side in (0, 1)]
             kills, exported, rss, cursor = pairs[0][1][1]
             print(
-                "%-26s %7.2fs %7.2fs %7.3f %5s %8s %7s %8s" % (name, *seconds, ratio, bar or "", rss, kills, exported)
+                "%-26s %7.2fs %7.2fs %7.3f %5s %8s %7s %8s" % (name, *seconds, ratio, most or "", rss, kills, exported)
             )
     finally:
         if not options.keep:

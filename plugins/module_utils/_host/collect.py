@@ -228,8 +228,7 @@ def _read_files(request: _Request, report: _Report) -> Iterator[Dict[str, Any]]:
     for path, sentence in missing:
         report.open("file", path)["error"] = sentence
     for log in logs:
-        for event in _read_file(request, report, log):
-            yield event
+        yield from _read_file(request, report, log)
 
 
 def _read_file(request: _Request, report: _Report, log: logfiles.LogFile) -> Iterator[Dict[str, Any]]:

@@ -95,6 +95,9 @@ def read(host: run.Host, path: str, about: Dict[str, Any]) -> Iterator[bytes]:
         denied = error.errno in (errno.EACCES, errno.EPERM)
         sentence = "{0} could not be opened: {1}.".format(path, run.reason(error))
         raise Unreadable(sentence, _ADVICE.format(path) if denied else None) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise Unreadable("{0} was not read: it is no regular file.".format(path))
     with os.fdopen(handle, "rb", buffering=0) as stream:
         try:
             head = stream.read(_MAGIC_BYTES) or b""
@@ -186,9 +189,10 @@ def _decompressed(stream: Any, open_decoder: Callable[[], _Decoder]) -> Iterator
         if not data and not decoder.inside():
             data = stream.read(_COMPRESSED_CHUNK) or b""
             ended = not data
-        if not begun and not data.strip(b"\0"):  # padding behind a stream
-            data = b""
-            continue
+        if not begun:
+            data = data.lstrip(b"\0")  # padding between streams and behind the last
+            if not data:
+                continue
         begun = True
         try:
             chunk = decoder.feed(data, run.CHUNK)

@@ -1,0 +1,112 @@
+# Copyright (c) 2026 oom.forensics contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Counters, clocks, identifiers and host facts, on copied trees."""
+
+import os
+import time
+
+from ansible_collections.oom.forensics.plugins.module_utils._host import counters, facts, run
+
+# Observed on Debian 12 (kernel 6.1, cgroup v2) and, the second mount table, on a cgroup v1 host with a v2 tree.
+UNIFIED = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate,memory_recursiveprot 0 0\n"
+MEMORY = "cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"
+HOST = {
+    "proc/vmstat": "nr_free_pages 12\noom_kill 7\n",
+    "proc/stat": "cpu 1 2 3\nbtime 1795383616\n",
+    "proc/meminfo": "MemTotal:        2014776 kB\nMemAvailable:    1000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
+    "proc/self/mounts": "proc /proc proc rw 0 0\n" + UNIFIED,
+    "proc/sys/kernel/random/boot_id": "432c69a2-0820-4df2-a4fc-f603ea86771e\n",
+    "proc/sys/kernel/osrelease": "6.1.0-56-amd64\n",
+    "proc/sys/kernel/hostname": "lab\n",
+    "proc/sys/kernel/arch": "x86_64\n",
+    "proc/sys/kernel/printk": "4\t4\t1\t7\n",
+    "proc/sys/vm/panic_on_oom": "0\n",
+    "proc/sys/vm/swappiness": "60\n",
+    "proc/1/comm": "systemd\n",
+    "proc/77/comm": "earlyoom\n",
+    "proc/78/comm": "systemd-oomd\n",
+    "proc/79/comm": "low-memory-moni\n",
+    "etc/machine-id": "283fc4a71a0e40c88f847d5a41f03fe9\n",
+}
+
+
+def tree(folder, files):
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return run.Host(str(folder))
+
+
+def test_facts_of_a_copied_host(tmp_path):
+    block = facts.host_block(tree(tmp_path, HOST))
+    settings = block.pop("sysctls")
+    assert block == {
+        "hostname": "lab",
+        "machine_id": "283fc4a71a0e40c88f847d5a41f03fe9",
+        "boot_id": "432c69a208204df2a4fcf603ea86771e",
+        "boot_time": "2026-11-22T21:40:16.000000Z",
+        "kernel": "6.1.0-56-amd64",
+        "arch": "x86_64",
+        "page_size_bytes": None,
+        "memory_total_bytes": 2014776 * 1024,
+        "memory_available_bytes": 1000 * 1024,
+        "swap_total_bytes": 0,
+        "swap_free_bytes": 0,
+        "cgroup_mode": "v2",
+        "systemd_version": None,
+        "userspace_oom_killers": ["earlyoom", "low-memory-monitor", "systemd-oomd"],
+    }
+    assert settings["vm_panic_on_oom"] == 0
+    assert settings["vm_swappiness"] == 60
+    assert settings["kernel_printk"] == "4 4 1 7"
+    assert settings["vm_overcommit_kbytes"] is None
+    assert len(settings) == 14
+
+
+def test_facts_of_an_empty_tree_have_the_same_keys(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "empty").mkdir()
+    empty = facts.host_block(run.Host(str(tmp_path / "empty")))
+    assert sorted(empty) == sorted(facts.host_block(tree(tmp_path / "full", HOST)))
+    assert [value for value in empty.values() if value not in (None, [])] == [dict.fromkeys(empty["sysctls"])]
+
+
+def test_cgroup_modes(tmp_path):
+    for name, mounts, mode in (("v1", MEMORY, "v1"), ("both", MEMORY + UNIFIED, "hybrid"), ("no", "x", None)):
+        (tmp_path / name).mkdir()
+        assert facts.cgroup_mode(tree(tmp_path / name, {"proc/self/mounts": mounts})) == mode
+
+
+def test_the_kill_counter(tmp_path):
+    assert counters.oom_kill(tree(tmp_path, HOST)) == 7
+    (tmp_path / "proc" / "vmstat").write_text("nr_free_pages 12\n")
+    assert counters.oom_kill(run.Host(str(tmp_path))) is None
+
+
+def test_an_identifier_that_is_none(tmp_path):
+    host = tree(tmp_path, {"etc/machine-id": "uninitialized\n", "proc/sys/kernel/random/boot_id": "x" * 32})
+    assert counters.machine_id(host) is None
+    assert counters.boot_id(host) is None
+
+
+def test_boot_time_of_this_machine():
+    host = run.Host()
+    boot_time, error = counters.boot_time(host)
+    with open("/proc/uptime") as stream:
+        uptime = float(stream.read().split()[0])  # the kernel's word, suspends included
+    assert abs(time.time() - uptime - boot_time) <= error + 0.1
+    assert error >= 1.0
+
+
+def test_boot_time_of_a_copied_tree_has_no_bound(tmp_path):
+    assert counters.boot_time(tree(tmp_path, HOST)) == (1795383616.0, None)
+
+
+def test_facts_of_this_machine():
+    block = facts.host_block(run.Host())
+    assert block["kernel"] == os.uname().release
+    assert block["page_size_bytes"] == os.sysconf("SC_PAGE_SIZE")
+    assert len(block["boot_id"]) == 32
+    assert block["memory_total_bytes"] > block["memory_available_bytes"] > 0
