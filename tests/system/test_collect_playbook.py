@@ -130,7 +130,9 @@ def has(host, kill):
 def test_from_the_checkout_as_the_readme_says(kill, tmp_path):
     """The checkout's own ansible.cfg and inventory, nothing in the environment."""
     argv = [str(BIN / "ansible-playbook"), "playbooks/collect_oom.yml", "-e", f"oom_evidence_spool={tmp_path}/spool"]
-    done = subprocess.run(argv, cwd=ROOT, env=plain_environment(), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        argv, cwd=ROOT, env=plain_environment(), capture_output=True, text=True, timeout=300, check=False
+    )
     run = Run(done, tmp_path)
     assert run.status == 0, run.output + done.stderr
     event = has(run.hosts["localhost"], kill)
@@ -233,10 +235,18 @@ def test_a_host_without_python_is_a_row_and_the_run_fails(kill, fleet, tmp_path)
     assert "web01 FAILED: " in run.words
 
 
-def test_a_host_whose_connection_plugin_is_missing_is_a_row(kill, fleet, tmp_path):
-    """The task fails before the action runs, so nothing is in the spool."""
-    run = play(tmp_path, "-i", fleet, "--limit", "web01", "-e", '{"ansible_connection": "no.such.connection"}')
+def test_a_host_whose_connection_plugin_is_missing_is_a_row(kill, tmp_path):
+    """Its task fails before the action runs, so nothing is in the spool; and the report runs on it, as the first host."""
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    inventory = tmp_path / "hosts.json"
+    inventory.write_text(
+        json.dumps({"all": {"hosts": {"a-odd": {"ansible_connection": "no.such.one"}, "web01": here}}})
+    )
+    run = play(tmp_path, "-i", str(inventory))
     assert run.status != 0
+    assert "a-odd MISSING: There is no evidence of this host" in run.words
+    assert {name: host["status"] for name, host in run.hosts.items()} == {"a-odd": "missing", "web01": "ok"}
+    assert (run.recap("a-odd")["failed"], run.recap("web01")["failed"]) == (1, 0)
 
 
 def test_all_hosts_unreachable(fleet, tmp_path):
@@ -324,12 +334,12 @@ def test_the_module_returns_what_the_drill_did(kill, tmp_path):
         {"oom.forensics.oom_events_info": {"boots": "current"}, "register": "all"},
         {"oom.forensics.oom_events_info": {"sources": ["kmsg"], "detail": "summary"}, "register": "brief"},
         {"oom.forensics.oom_events_info": {"max_result_bytes": 16384, "max_tasks": 100}, "register": "small"},
-        {"oom.forensics.oom_events_info": {"until": "2001-01-01"}, "register": "none"},
+        {"oom.forensics.oom_events_info": {"until": "2001-01-01"}, "register": "nothing"},
         {"oom.forensics.oom_events_info": {"since": "+1h"}, "register": "wrong", "ignore_errors": True},
         {
             "ansible.builtin.copy": {
                 "dest": str(tmp_path / "found.json"),
-                "content": "{{ {'all': all, 'brief': brief, 'small': small, 'none': none, 'wrong': wrong} | to_json }}",
+                "content": "{{ {'all': all, 'brief': brief, 'small': small, 'nothing': nothing, 'wrong': wrong} | to_json }}",
             }
         },
     ]
@@ -344,5 +354,5 @@ def test_the_module_returns_what_the_drill_did(kill, tmp_path):
     small = {key: found["small"][key] for key in ("events", "coverage")}
     assert len(json.dumps(small)) <= 16384
     assert small["coverage"]["events_returned"] == len(small["events"])
-    assert found["none"]["events"] == []
+    assert found["nothing"]["events"] == []
     assert found["wrong"]["failed"] and found["wrong"]["msg"].startswith("since: '+1h' is not a time")
