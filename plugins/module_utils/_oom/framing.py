@@ -50,17 +50,23 @@ _LAYERS = (
     )
 )
 _CLOCK_NAMES = frozenset(name for name, _pattern in _CLOCKS)
-_GENERAL = re.compile(
-    "".join(
-        ["(?:(?P<%s>%s))?" % layer if layer[0] not in _CLOCK_NAMES else "" for layer in _LAYERS[:4]]
-        + ["(?:%s)?" % "|".join("(?P<%s>%s)" % layer for layer in _LAYERS if layer[0] in _CLOCK_NAMES)]
-        + ["(?:(?P<%s>%s))?" % layer for layer in _LAYERS[-3:]]
-    )
-)
+
+
+def _grammar(caller: str) -> Pattern[str]:
+    """All layers in their order, each optional; one clock at most."""
+    before = ["(?:(?P<%s>%s))?" % layer for layer in _LAYERS[:4]]
+    clocks = "|".join("(?P<%s>%s)" % layer for layer in _LAYERS if layer[0] in _CLOCK_NAMES)
+    behind = ["(?:(?P<%s>%s))?" % layer for layer in _LAYERS[-3:-1]]
+    return re.compile("".join(before + ["(?:%s)?" % clocks] + behind + ["(?P<caller>%s)?" % caller]))
+
+
+_GENERAL = _grammar(dict(_LAYERS)["caller"])
+_NO_CALLER = _grammar("(?!)")
 # What a log daemon prints for other programs: `host tag[pid]: `. Only behind a daemon's clock.
 _FOREIGN = re.compile(r"\S+ (?!kernel\b)[^\s\[:]+(?:\[[^\]\n]*\])?: ?")
 _FOREIGN_MONOTONIC = re.compile(r"\S+ (?!kernel\b)[\w.@-]+\[\d+\]: ")  # the same in `journalctl -o short-monotonic`
 _DAEMON_CLOCKS = frozenset(("iso", "bsd", "unix"))
+_COLOURED = re.compile(r"^\x1b\[", re.M)  # dmesg --color begins each line so; elsewhere it is part of a name
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -100,7 +106,7 @@ class Lines:
         text = block.decode("utf-8", "surrogateescape")
         if "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "")
-        if "\x1b[" in text:
+        if _COLOURED.search(text):
             text = _ANSI.sub("", text)
         if "\xa0" in text:
             text = text.replace("\xa0", " ")
@@ -139,7 +145,7 @@ class Lines:
                     index += 1
                 texts[-1] = "\n".join([texts[-1]] + [_outdented(each, width) for each in more[:_CONTINUATIONS]])
                 continue
-            for where, caller, text in self._row(line, texts):
+            for where, caller, text in self._row(line, texts, lines[index] if index < count else ""):
                 texts.append(text)
                 wheres.append(where)
                 callers.append(caller)
@@ -161,7 +167,7 @@ class Lines:
             wheres.append(line[:width])
         return len(lines)
 
-    def _row(self, line: str, texts: List[str]) -> Iterator[Row]:
+    def _row(self, line: str, texts: List[str], following: str) -> Iterator[Row]:
         """A line that the stream's own pattern missed: another prefix or program, a wrapped rest, or no prefix."""
         if not line.strip(" >\t"):
             return
@@ -174,6 +180,8 @@ class Lines:
                 return
             line = row
         match = self._form.pattern.match(line) or _GENERAL.match(line)
+        if match and match.group("caller") and "caller" not in self._form.layers and not _has_caller(following):
+            match = _NO_CALLER.match(line)  # a task's name may look like a caller; callers stand on every line
         names = _names(match) if match else []
         layers = tuple(name for name in names if name not in ("quote", "indent"))
         if not match or not layers:
@@ -235,6 +243,11 @@ def _fixed(layers: Tuple[str, ...], prefix: str) -> Optional[_Fixed]:
     if prefix[0] == "[" and prefix.endswith("] ") and set(layers) <= {"mono", "ctime"}:
         return width, 0, 1, "[", width - 2, width, "] "
     return None
+
+
+def _has_caller(line: str) -> bool:
+    match = _GENERAL.match(line)
+    return bool(match and match.group("caller"))
 
 
 def _names(match: Match[str]) -> List[str]:

@@ -414,3 +414,41 @@ def test_merge_keeps_apart_what_differs_in_boot():
     two = list(events.parse([full], events.Context(boot_id="b" * 32)))
     first, second = events.merge(one + two)
     assert second["id"] == first["id"] + "-2"
+
+
+PREFIXES = {
+    "dmesg": "[  100.%06d] ",
+    "journal short": "Nov 22 21:50:30 host kernel: ",
+    "syslog": "Nov 22 21:50:30 host kernel: [  100.%06d] ",
+    "kmsg": "4,%d,100,-;",
+    "short-monotonic": "[  100.%06d] host kernel: ",
+    "printk caller": "[  100.%06d][  T9] ",
+}
+FORGED = [
+    "[ 1.234567] x",
+    "[ T123] x",
+    "<3>[ 1.0] x",
+    "h kernel: x",
+    "Nov 22 21:50:30",
+    "4,1,2,-;x",
+    "> x",
+    '{"log":"x"}',
+    "x kernel[1]: y",
+    "__CURSOR=a",
+    "Killed process ",
+    "Out of memory:",
+    "a\x1b[31mred",
+    "oom-kill:const",
+    "Comm: x Not tai",
+]
+
+
+@pytest.mark.parametrize("name", FORGED)
+@pytest.mark.parametrize("transport", sorted(PREFIXES))
+def test_names_that_forge_a_prefix(transport, name):
+    prefix = PREFIXES[transport]
+    lines = "\n".join(REPORTS["6.19"][0]).replace("my hog", name).replace("hog", name).split("\n")
+    text = "".join((prefix % number if "%" in prefix else prefix) + line + "\n" for number, line in enumerate(lines))
+    (event,) = events.parse([text.encode()])
+    assert (event["trigger"]["comm"], event["victims"][0]["comm"], event["tasks"][0]["name"]) == (name, name, name)
+    assert event["completeness"]["missing"] == [] and event["victim_cgroup"] == "/docker/" + CID
