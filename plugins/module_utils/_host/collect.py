@@ -178,15 +178,15 @@ def _read_journal(request: _Request, report: _Report) -> Iterator[Dict[str, Any]
         facts.page_size if place is None and (request.current_boot or os.uname().machine in _SAME_PAGES) else None
     )
     context = _context(request, "journal", about["path"], page_size=page_size)
-    last = None
+    left: Optional[Dict[str, Any]] = None  # the first event that is the next run's
     for window in journal.windows(host, options, found, about):
         for event in parse(window, context):
-            if _unfinished(event, request.now):
-                last = event
-            else:
+            if not _unfinished(event, request.now) and not _too_late(event, request):
                 yield event
-    if last is not None:
-        first = last["origins"][0]["first"]
+            elif left is None:
+                left = event
+    if left is not None:
+        first = left["origins"][0]["first"]
         report.journal_cursor = (journal.before(host, options, first) if first else None) or request.cursor
 
 
@@ -277,10 +277,15 @@ def _asked_for(event: Dict[str, Any], request: _Request) -> bool:
     moment = _seconds(event)
     if moment is not None and request.since is not None and moment < request.since:
         return False
-    if moment is not None and request.until is not None and moment > request.until:
+    if _too_late(event, request):
         return False
     facts = request.facts
     return not request.current_boot or facts.boot_id is None or _of_boot(event, facts)
+
+
+def _too_late(event: Dict[str, Any], request: _Request) -> bool:
+    moment = _seconds(event)
+    return moment is not None and request.until is not None and moment > request.until
 
 
 def _of_boot(event: Dict[str, Any], facts: _Facts) -> bool:

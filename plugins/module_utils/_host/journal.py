@@ -91,7 +91,8 @@ def look(host: run.Host, options: Options) -> Journal:
     Raises Unreadable where there is no journal or it may not be read.
     """
     _exists(host, options)
-    newest = _one(host, options, ["-n", "1", _KERNEL] + _boot(options) + _until(options))
+    # Reversed: with -n alone systemd 252 begins at the journal's end and finds nothing before --until.
+    newest = _one(host, options, ["--reverse", "-n", "1", _KERNEL] + _boot(options) + _until(options))
     if newest is None and options.until is None:
         raise Unreadable("{0} has no records of the kernel.".format(_name(options)), exists=bool(_given(options)))
     begin = _one(host, options, ["--cursor=" + options.cursor, "-n", "1"], tolerant=True) if options.cursor else None
@@ -207,7 +208,7 @@ def windows(host: run.Host, options: Options, journal: Journal, about: Dict[str,
         running = _start(host, options, _from(options, begin) + _until(options))
         yield _exported(running, begin, about, set())
         return
-    calls = (_start(host, options, _limits(options, begin, window)) for window in plan)
+    calls = (_start(host, options, _limits(begin, window)) for window in plan)
     for window, running in zip(plan, _one_ahead(calls)):
         wanted: Set[Optional[str]] = {window.first, window.last}
         yield _exported(running, begin, about, wanted)
@@ -302,7 +303,7 @@ def _between(window: _Window, following: _Window) -> int:
 
 def _joined(window: _Window, following: _Window) -> _Window:
     return window._replace(
-        end=max(window.end, following.end),
+        end=following.end if window.open else max(window.end, following.end),
         last=following.last,
         numbers=(window.numbers[0], window.numbers[1], following.numbers[2])
         if window.numbers[0] == following.numbers[0]
@@ -329,14 +330,10 @@ def _fewer(plan: List[_Window], most: int) -> List[_Window]:
     return fewer
 
 
-def _limits(options: Options, begin: Optional[Entry], window: _Window) -> List[str]:
-    start, end = window.start, window.end
-    if options.since is not None:
-        start = max(start, _usec(options.since))
-    if options.until is not None:
-        end = min(end, _usec(options.until))
-    first = "--cursor=" + begin.cursor if begin and start <= begin.usec else "--since=" + _moment(start)
-    return [first, "--until=" + _moment(end)]
+def _limits(begin: Optional[Entry], window: _Window) -> List[str]:
+    """Of `since` and `until` the events are judged, not their records: a report may begin before, or end behind."""
+    first = "--cursor=" + begin.cursor if begin and window.start <= begin.usec else "--since=" + _moment(window.start)
+    return [first, "--until=" + _moment(window.end)]
 
 
 def _start(host: run.Host, options: Options, limits: List[str]) -> run.Running:
@@ -454,7 +451,8 @@ def split(chunks: Iterable[bytes]) -> Iterator[bytes]:
             end = _record_end(buffer, position)
             if end < 0:
                 break
-            yield buffer[position:end]
+            if end - position > 1:
+                yield buffer[position:end]
             position = end
         buffer = buffer[position:]
         if len(buffer) > _RECORD:  # nothing that the kernel wrote: go on at the next record

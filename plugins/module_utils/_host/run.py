@@ -54,8 +54,8 @@ def popen(argv: Sequence[str]) -> Running:
         )
     except OSError as error:
         complaints.close()
-        reason = "{0}: {1}".format(argv[0], error.strerror)
-        return Running(iter(()), lambda: Ended(127, reason))
+        said = "{0}: {1}".format(argv[0], reason(error))
+        return Running(iter(()), lambda: Ended(127, said))
     return Running(_chunks(child), lambda: _end(child, complaints))
 
 

@@ -13,7 +13,7 @@ import subprocess
 import pytest
 from ansible_collections.oom.forensics.plugins.module_utils._host import coverage, logfiles, run
 
-TEXT = b"".join(b"Nov 22 21:50:%02d gw kernel: [ 1539.%06d] line %d\n" % (n % 60, n, n) for n in range(40000))
+TEXT = b"".join(b"Nov 22 21:50:%02d gw kernel: [ 1539.%06d] line %d\n" % (n % 60, n, n) for n in range(12000))
 
 
 def write(path, data, age=0):

@@ -45,7 +45,7 @@ def test_a_command_that_ignores_its_closed_pipe_is_killed():
 def test_a_command_that_is_not_there():
     running = run.popen(["/nonexistent/journalctl"])
     assert list(running.chunks) == []
-    assert running.end() == run.Ended(127, "/nonexistent/journalctl: No such file or directory")
+    assert running.end() == run.Ended(127, "/nonexistent/journalctl: no such file")
 
 
 def test_small_files_below_a_root(tmp_path):
