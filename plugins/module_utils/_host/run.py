@@ -43,9 +43,10 @@ def popen(argv: Sequence[str]) -> Running:
 
     A program that cannot be started is status 127, as in a shell.
     """
+    # Not run_command: it keeps all of the output in memory, and a journal is larger than that.
     complaints: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - open until the command has ended
     try:
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

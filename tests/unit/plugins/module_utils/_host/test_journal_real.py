@@ -106,7 +106,7 @@ def test_many_narrow_windows_find_the_same(whole_boot, monkeypatch):
 
 
 def without_grep(argv):
-    """This journalctl as one that cannot search answers (observed: systemd 239 built without PCRE2)."""
+    """This journalctl as one that cannot search answers (words of a build without PCRE2; not observed here)."""
     if any(word.startswith("--grep") for word in argv):
         return run.Running(iter(()), lambda: run.Ended(1, "Compiled without pattern matching support\n"))
     return run.popen(argv)

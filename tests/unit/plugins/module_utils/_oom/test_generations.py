@@ -217,7 +217,8 @@ def stamped(lines):
 def test_generation(generation):
     lines, scope, uid, limit, victim_cgroup, score = REPORTS[generation]
     (event,) = events.parse([stamped(lines)])
-    (victim,) = event["victims"]
+    assert (len(event["victims"]), len(event["tasks"])) == (1, 1)
+    victim, task = event["victims"][0], event["tasks"][0]
     assert (victim["pid"], victim["comm"], victim["uid"], victim["score"]) == (9, "my hog", uid, score)
     assert (event["scope"], event["outcome"], event["kill_lines"]) == (scope, "killed", 1)
     assert (event["limit_cgroup"], event["victim_cgroup"]) == (limit, victim_cgroup)
@@ -225,7 +226,6 @@ def test_generation(generation):
     if generation != "2.6.32":
         assert victim["anon_rss_bytes"] == 32384 * 1024
         assert event["page_size"] == 4096
-    (task,) = event["tasks"]
     assert (task["pid"], task["uid"], task["name"]) == (9, 1000, "my hog")
     if event["page_size"]:
         assert task["rss_bytes"] == 8383 * 4096
