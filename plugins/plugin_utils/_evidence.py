@@ -10,6 +10,7 @@ that a reader needs the newest one only. Documents are never changed; a new one 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -321,9 +322,9 @@ def atomically(path: str, pieces: Iterator[bytes]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it has its name now, unless something failed
+            os.unlink(temporary)
     entry = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(entry)

@@ -16,24 +16,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils._host import drill
+from kernel import why_not
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 NOBODY = 65534
 
-
-def _why_not():
-    if os.geteuid() != 0:
-        return "a drill needs root"
-    try:
-        drill.plan("/", drill.LEAST_LIMIT, 30)
-    except drill.DrillError as error:
-        return str(error)
-    return None if os.access("/dev/kmsg", os.R_OK) else "/dev/kmsg cannot be read here"
-
-
-WHY_NOT = _why_not()
+WHY_NOT = why_not()
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 
 

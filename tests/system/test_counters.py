@@ -19,26 +19,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.oom.forensics.plugins.module_utils._host import collect, drill, run
+from kernel import kernel_counter, ring_buffer, why_not
 
 COMM = "oom-burst"
 # The kernel prints at most 10 reports in 5 seconds (mm/oom_kill.c, oom_rs); kill lines are never limited.
 REPORTS, INTERVAL = 10, 5.5
 KILLED = re.compile(rf"Killed process (\d+) \({COMM}\)")
 
-
-def _why_not():
-    if os.geteuid() != 0:
-        return "kernel kills need root"
-    try:
-        drill.plan("/", drill.LEAST_LIMIT, 30)
-    except drill.DrillError as error:
-        return str(error)
-    if not os.access("/dev/kmsg", os.R_OK):
-        return "/dev/kmsg cannot be read here"
-    return None if "\noom_kill " in Path("/proc/vmstat").read_text() else "this kernel does not count its OOM kills"
-
-
-WHY_NOT = _why_not()
+WHY_NOT = why_not()
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 
 # Makes `count` processes, each in one of the cgroups, lets all go at once and tells their pids. Extra processes sleep
@@ -123,25 +111,6 @@ def burst(folders, count, sleepers=0):
     pids = json.loads(done.stdout)
     assert len(pids) == count, "the kernel killed only some of them"
     return pids
-
-
-def kernel_counter():
-    lines = Path("/proc/vmstat").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-
-
-def ring_buffer():
-    """The raw text of /dev/kmsg, read without this collection."""
-    records = []
-    with open("/dev/kmsg", "rb", buffering=0) as stream:
-        os.set_blocking(stream.fileno(), False)
-        while True:
-            try:
-                records.append(os.read(stream.fileno(), 8192))
-            except BlockingIOError:
-                return b"".join(records).decode(errors="replace")
-            except BrokenPipeError:
-                continue
 
 
 def kill_lines(text):

@@ -14,43 +14,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.oom.forensics.plugins.module_utils._host import drill
+from kernel import kernel_counter, ring_buffer, why_not
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 PREFIX = "oom-forensics-drill-"
 
-
-def _why_not():
-    if os.geteuid() != 0:
-        return "a drill needs root"
-    try:
-        drill.plan("/", drill.LEAST_LIMIT, 30)
-    except drill.DrillError as error:
-        return str(error)
-    return None if os.access("/dev/kmsg", os.R_OK) else "/dev/kmsg cannot be read here"
-
-
-WHY_NOT = _why_not()
+WHY_NOT = why_not()
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
-
-
-def kernel_counter():
-    lines = Path("/proc/vmstat").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-
-
-def ring_buffer():
-    """The raw text of /dev/kmsg, read without this collection."""
-    records = []
-    with open("/dev/kmsg", "rb", buffering=0) as stream:
-        os.set_blocking(stream.fileno(), False)
-        while True:
-            try:
-                records.append(os.read(stream.fileno(), 8192))
-            except BlockingIOError:
-                return b"".join(records).decode(errors="replace")
-            except BrokenPipeError:
-                continue
 
 
 def left_cgroups():
