@@ -200,7 +200,7 @@ def _page_size(sections: _Sections, texts: List[str], kill: Optional[lines.Kill]
                 size = kill.total_vm_kb * 1024 / int(pages[0]) if pages and pages[0].isdigit() and int(pages[0]) else 0
                 if size in (4096, 16384, 65536):
                     return int(size)
-    return meminfo.page_size(texts) or (4096 if sections.x86 else None)
+    return 4096 if sections.x86 else meminfo.page_size(texts)
 
 
 def _scope(
