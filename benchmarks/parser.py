@@ -28,7 +28,7 @@ from ansible_collections.oom.forensics.plugins.module_utils._oom import events
 def chunks():
     with open({file!r}, 'rb', buffering=0) as stream:
         while True:
-            chunk = stream.read(1048576)
+            chunk = stream.read(131072)
             if not chunk:
                 return
             yield chunk

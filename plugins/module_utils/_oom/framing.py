@@ -15,6 +15,7 @@ Records that cannot matter are never decoded: outside an open report the stream 
 the few words that every report contains (:data:`skim.NEEDLES`).
 """
 
+import functools
 import json
 import re
 from typing import Callable, Dict, Iterable, Iterator, List, Match, NamedTuple, Optional, Pattern, Tuple, Union
@@ -61,7 +62,13 @@ def _grammar(caller: str) -> Pattern[str]:
 
 
 _GENERAL = _grammar(dict(_LAYERS)["caller"])
-_NO_CALLER = _grammar("(?!)")
+
+
+@functools.lru_cache(maxsize=None)
+def _no_caller() -> Pattern[str]:
+    return _grammar("(?!)")
+
+
 # What a log daemon prints for other programs: `host tag[pid]: `. Only behind a daemon's clock.
 _FOREIGN = re.compile(r"\S+ (?!kernel\b)[^\s\[:]+(?:\[[^\]\n]*\])?: ?")
 _FOREIGN_MONOTONIC = re.compile(r"\S+ (?!kernel\b)[\w.@-]+\[\d+\]: ")  # the same in `journalctl -o short-monotonic`
@@ -181,7 +188,7 @@ class Lines:
             line = row
         match = self._form.pattern.match(line) or _GENERAL.match(line)
         if match and match.group("caller") and "caller" not in self._form.layers and not _has_caller(following):
-            match = _NO_CALLER.match(line)  # a task's name may look like a caller; callers stand on every line
+            match = _no_caller().match(line)  # a task's name may look like a caller; callers stand on every line
         names = _names(match) if match else []
         layers = tuple(name for name in names if name not in ("quote", "indent"))
         if not match or not layers:

@@ -25,7 +25,7 @@ JSON_NEEDLES = (b'"MESSAGE":[', b'"MESSAGE" : [')
 
 _HEAD = 256 * 1024  # a source may begin in the middle of a report: its start is read whole
 _WARM = 64 * 1024
-_SLICE = 1024 * 1024
+_SLICE = 128 * 1024  # a chunk with a needle is searched again
 _BLOCK = (4 * 1024, 256 * 1024)  # first and largest block inside a report
 LONGEST = 64 * 1024  # a longer line is no kernel record (kernel/printk: at most 1024 bytes of text)
 _CONTINUED = b" " * 12
@@ -79,7 +79,7 @@ def blocks(chunks: Iterable[bytes], mood: Callable[[], int], needles: Tuple[byte
             fresh = next(source, None)
             if not hot and start < 0 and not overlong and warm_end <= position:
                 while fresh is not None and _nothing_in(fresh, buffer, needles):
-                    buffer, position, floor, warm_end = fresh[-_LOOK_BACK:], 0, 0, 0
+                    buffer, position, floor, warm_end = fresh, 0, 0, 0
                     fresh = next(source, None)
                 position = max(position, buffer.rfind(b"\n", position) + 1)
             if fresh is None:
@@ -108,7 +108,7 @@ def blocks(chunks: Iterable[bytes], mood: Callable[[], int], needles: Tuple[byte
 
 
 def slices(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Chunks of at most 1 MiB, so that memory does not depend on the caller's."""
+    """Chunks of at most 128 KiB, so that memory does not depend on the caller's."""
     for chunk in chunks:
         for start in range(0, len(chunk), _SLICE):
             yield chunk if len(chunk) <= _SLICE else chunk[start : start + _SLICE]
@@ -116,7 +116,7 @@ def slices(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _nothing_in(fresh: bytes, buffer: bytes, needles: Tuple[bytes, ...]) -> bool:
     """Whether a chunk can be passed over without being joined to the one before; the seam is looked at too."""
-    if len(fresh) < _LOOK_BACK or b"\n" not in fresh[-_LOOK_BACK:]:
+    if fresh.rfind(b"\n", -LONGEST) < 0:  # an over-long line may begin here
         return False
     seam = buffer[-_SEAM:] + fresh[:_SEAM]
     return all(needle not in seam and needle not in fresh for needle in needles)
