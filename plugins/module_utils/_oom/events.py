@@ -81,6 +81,7 @@ class _Assembler:
         self._carry = _NO_ROWS
         self._suppressed = 0
         self._ending = False
+        self._fed = self._place = 0  # rows before this block, and the number of the row being handled
 
     def mood(self) -> int:
         return skim.HOT if self._open or len(self._carry) else skim.COLD
@@ -107,12 +108,15 @@ class _Assembler:
             if index < done:
                 continue
             self._extend(rows, done, index, ends)
+            self._place = self._fed + index
             taken = self._key_line(rows, index)
             if taken < 0:
                 self._carry = rows.rest(index)
+                self._fed += index
                 return
             done = index + 1 + taken
         self._extend(rows, done, len(texts), ends)
+        self._fed += len(texts)
 
     def _extend(self, rows: Rows, start: int, end: int, ends: List[int]) -> None:
         """Give the plain rows between two key lines to the open reports."""
@@ -359,6 +363,7 @@ class _Assembler:
             else:
                 self._close(caller)
         report = self._open[caller] = Report(where)
+        report.begin = self._place
         return report
 
     def _take(self, report: Report, where: Where, text: str, key: bool = True) -> None:
@@ -367,6 +372,8 @@ class _Assembler:
         report.size += len(text)
         report.texts.append(text)
         report.last = where
+        if report in self._open.values():  # behind a report rows may have been skipped
+            report.checked, report.rows = where, self._place - report.begin
 
     def _close(self, caller: str) -> None:
         report = self._open.pop(caller)

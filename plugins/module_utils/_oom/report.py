@@ -21,6 +21,8 @@ class Report:
 
     def __init__(self, first: Where) -> None:
         self.first = self.last = first
+        self.checked = first  # the last key line before the report's end, and how many rows behind the first it stands
+        self.begin = self.rows = 0
         self.texts: List[str] = []
         self.size = 0
         self.since_key = 0  # lines since the last one that only a report has
@@ -117,7 +119,7 @@ def event(report: Report, context: Context) -> Dict[str, Any]:
         "workload": workload.identify(victim_cgroup),
         "limit_workload": workload.identify(limit_cgroup),
         "page_size": page,
-        "completeness": _completeness(report, sections, summary, memory, kill, scope, first, last),
+        "completeness": _completeness(report, sections, summary, memory, kill, scope, first, stamp(report.checked)),
         "origins": [{"source": context.source, "path": context.path, "first": first.position, "last": last.position}],
         "raw": printable(raw) if context.raw else None,
         "raw_sha256": hashlib.sha256(encoded).hexdigest(),
@@ -370,7 +372,7 @@ def _completeness(
     missing = [name for name, there in present if not there]
     gaps = 0
     if first.sequence is not None and last.sequence is not None:
-        gaps = max(0, last.sequence - first.sequence + 1 - report_records(report))
+        gaps = max(0, last.sequence - first.sequence - report.rows)
     truncated = report.truncated or any(not each.whole for each, _where in report.kills)
     return {
         "complete": not missing and not gaps and not truncated,
@@ -379,8 +381,3 @@ def _completeness(
         "gaps": gaps,
         "truncated": truncated,
     }
-
-
-def report_records(report: Report) -> int:
-    """Records between the first and the last of a report, those of other callers included."""
-    return len(report.texts) + getattr(report, "foreign", 0)

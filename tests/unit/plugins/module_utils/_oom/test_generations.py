@@ -452,3 +452,16 @@ def test_names_that_forge_a_prefix(transport, name):
     (event,) = events.parse([text.encode()])
     assert (event["trigger"]["comm"], event["victims"][0]["comm"], event["tasks"][0]["name"]) == (name, name, name)
     assert event["completeness"]["missing"] == [] and event["victim_cgroup"] == "/docker/" + CID
+
+
+def test_gaps_are_lost_records_not_foreign_ones():
+    """A record of another caller or of the reaper is no gap; a missing sequence number is one."""
+    texts = "\n".join(REPORTS["6.19"][0]).split("\n")
+    texts.insert(5, "oom_reaper: reaped process 4 (old), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB")
+    records = ["4,%d,100,-,caller=T7;%s\n" % (number, text) for number, text in enumerate(texts)]
+    records[8] = records[8].replace("caller=T7", "caller=T8")
+    (event,) = events.parse(["".join(records).encode()])
+    assert event["completeness"]["gaps"] == 0
+    del records[10:12]
+    (event,) = events.parse(["".join(records).encode()])
+    assert event["completeness"]["gaps"] == 2 and not event["completeness"]["complete"]
