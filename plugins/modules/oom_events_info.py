@@ -104,8 +104,16 @@ events:
       returned: always
     time_error_seconds: {description: Bound of the error of the wall time., type: float, returned: always}
     monotonic_usec: {description: Microseconds since boot on the kernel's clock., type: int, returned: always}
+    killer:
+      description: >-
+        Who killed, V(kernel) or a daemon that kills before the kernel does, one of V(systemd-oomd), V(earlyoom),
+        V(nohang), V(oomd).
+      type: str
+      returned: always
     scope:
-      description: Where memory ran out, one of V(memcg), V(host), V(cpuset), V(mempolicy), V(sysrq), V(unknown).
+      description: >-
+        Where memory ran out, one of V(memcg), V(host), V(cpuset), V(mempolicy), V(sysrq), V(userspace), V(unknown).
+        V(userspace) is a kill by a daemon, which the kernel did not count.
       type: str
       returned: always
     constraint: {description: The kernel's own word for it., type: str, returned: always, sample: CONSTRAINT_MEMCG}
@@ -167,8 +175,10 @@ events:
     group_kill: {description: Whether C(memory.oom.group) took the whole cgroup., type: bool, returned: always}
     workload:
       description: >-
-        Who the victim's cgroup belongs to. C(kind engine id name image pod_uid pod_name namespace container_name qos
-        unit slice uid).
+        Who the victim's cgroup belongs to. C(kind engine id name image labels compose_project compose_service pod_uid
+        pod_name namespace container_name qos unit slice uid name_source). C(name_source) says where the names are
+        from, one of V(engine), V(state) for its state directory, V(journal), V(cache) for an earlier run, or null
+        where the path is all that is known.
       type: dict
       returned: always
     limit_workload: {description: The same for the cgroup whose limit was hit., type: dict, returned: always}
@@ -179,6 +189,11 @@ events:
       returned: always
     origins: {description: "Where it was read. C(source path first last).",
       type: list, elements: dict, returned: always}
+    context:
+      description: "What other programs logged of this kill, such as systemd. C(source time unit container_id message)."
+      type: list
+      elements: dict
+      returned: always
     raw: {description: "Text of the report, with O(raw=true).", type: str, returned: always}
     raw_sha256: {description: Digest of that text., type: str, returned: always}
     verdict: {description: Not filled by this module., type: dict, returned: always}

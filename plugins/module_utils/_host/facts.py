@@ -4,10 +4,11 @@
 """Facts of a host that an OOM report alone does not tell. Private to this collection."""
 
 import os
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Union
 
+from .._oom import workload
 from .._oom.times import iso
-from . import counters, run
+from . import counters, journald, run
 
 # What decides who is killed, when, and what of it is logged.
 _SYSCTLS = tuple(
@@ -37,15 +38,29 @@ _KILLERS = {
     "nohang": "nohang",
     "low-memory-moni": "low-memory-monitor",
 }
+# Daemons without which nobody gets in, no container runs, or no evidence is kept.
+_CRITICAL = {
+    "sshd": "sshd",
+    "dockerd": "dockerd",
+    "containerd": "containerd",
+    "crio": "crio",
+    "kubelet": "kubelet",
+    "systemd-journal": "systemd-journald",
+    "rsyslogd": "rsyslogd",
+    "dbus-daemon": "dbus-daemon",
+    "dbus-broker": "dbus-broker",
+}
 
 
 def host_block(host: run.Host) -> Dict[str, Any]:
     """What and how large the host is, and the settings that OOM kills depend on; null where it does not tell.
 
     ``boot_time`` is the boot's whole second. ``sysctls`` has identifiers as keys (``vm_panic_on_oom``), integers
-    as values, and text where a setting has several numbers.
+    as values, and text where a setting has several numbers. ``critical_processes`` are the running daemons that a
+    host cannot do without, with the adjustment that protects them (-1000: never chosen) or does not.
     """
     memory = run.pairs(host, "/proc/meminfo")
+    processes = _processes(host)
     return {
         "hostname": counters.hostname(host),
         "machine_id": counters.machine_id(host),
@@ -58,10 +73,17 @@ def host_block(host: run.Host) -> Dict[str, Any]:
         "memory_available_bytes": _bytes(memory.get("MemAvailable")),
         "swap_total_bytes": _bytes(memory.get("SwapTotal")),
         "swap_free_bytes": _bytes(memory.get("SwapFree")),
+        "swaps": swaps(host),
+        "zram": zram(host),
+        "zswap": zswap(host),
+        "commit_limit_bytes": _bytes(memory.get("CommitLimit")),
+        "committed_bytes": _bytes(memory.get("Committed_AS")),
         "cgroup_mode": cgroup_mode(host),
         "systemd_version": systemd_version(host),
         "sysctls": {_identifier(path): _setting(run.read_text(host, path)) for path in _SYSCTLS},
-        "userspace_oom_killers": userspace_oom_killers(host),
+        "journald": journald.settings(host),
+        "userspace_oom_killers": sorted({_KILLERS[each.name] for each in processes if each.name in _KILLERS}),
+        "critical_processes": _critical(host, processes),
     }
 
 
@@ -108,8 +130,103 @@ def systemd_version(host: run.Host) -> Optional[str]:
     return words[1].decode("ascii", "replace") if len(words) > 1 and words[0] == b"systemd" else None
 
 
-def userspace_oom_killers(host: run.Host) -> List[str]:
-    """Running daemons that kill before the kernel does."""
-    processes = [name for name in run.names(host, "/proc") if name.isdigit()]
-    running = {run.read_text(host, "/proc/{0}/comm".format(process)) for process in processes}
-    return sorted(_KILLERS[name] for name in running if name in _KILLERS)
+def swaps(host: run.Host) -> List[Dict[str, Any]]:
+    """Swap areas in use: the rows of /proc/swaps (mm/swapfile.c: swap_show), the highest priority first."""
+    found = []
+    for line in (run.read_text(host, "/proc/swaps") or "").splitlines()[1:]:
+        words = line.rsplit(None, 4)
+        if len(words) == 5 and words[2].isdigit() and words[3].isdigit() and words[4].lstrip("-").isdigit():
+            found.append(
+                {
+                    "path": words[0],
+                    "type": words[1],
+                    "size_bytes": int(words[2]) * 1024,
+                    "used_bytes": int(words[3]) * 1024,
+                    "priority": int(words[4]),
+                }
+            )
+    return sorted(found, key=lambda area: -area["priority"])
+
+
+def zram(host: run.Host) -> List[Dict[str, Any]]:
+    """Compressed RAM disks that were given a size (drivers/block/zram: disksize, comp_algorithm)."""
+    found = []
+    for name in run.names(host, "/sys/block"):
+        size = run.read_text(host, "/sys/block/{0}/disksize".format(name)) if name.startswith("zram") else None
+        if size and size.isdigit() and int(size):
+            algorithms = run.read_text(host, "/sys/block/{0}/comp_algorithm".format(name)) or ""
+            found.append({"name": name, "size_bytes": int(size), "algorithm": _chosen(algorithms)})
+    return found
+
+
+def _chosen(alternatives: str) -> Optional[str]:
+    """The one in brackets of `lzo [lz4] zstd`; a kernel with one algorithm prints it without."""
+    words = alternatives.split()
+    marked = [word[1:-1] for word in words if word.startswith("[") and word.endswith("]")]
+    return (marked + words + [None])[0] if len(words) == 1 or marked else None
+
+
+def zswap(host: run.Host) -> Optional[Dict[str, Any]]:
+    """Compressed cache before swap (mm/zswap.c, module parameters); None where the kernel has none."""
+    texts = {
+        name: run.read_text(host, "/sys/module/zswap/parameters/" + name)
+        for name in ("enabled", "compressor", "max_pool_percent")
+    }
+    if texts["enabled"] is None:
+        return None
+    percent = texts["max_pool_percent"] or ""
+    return {
+        "enabled": texts["enabled"] in ("Y", "1"),
+        "compressor": texts["compressor"],
+        "max_pool_percent": int(percent) if percent.isdigit() else None,
+    }
+
+
+class _Process(NamedTuple):
+    pid: int
+    name: str
+    parent: int
+
+
+def _processes(host: run.Host) -> List[_Process]:
+    """Running processes whose names mean something here, by pid."""
+    found = []
+    for pid in sorted(int(name) for name in run.names(host, "/proc") if name.isdigit()):
+        # `pid (name) state parent …`: the name may hold blanks and parentheses.
+        text = run.read_text(host, "/proc/{0}/stat".format(pid)) or ""
+        name = text[text.find("(") + 1 : text.rfind(")")]
+        words = text[text.rfind(")") + 1 :].split()
+        if (name in _KILLERS or name in _CRITICAL) and len(words) > 1 and words[1].isdigit():
+            found.append(_Process(pid, name, int(words[1])))
+    return found
+
+
+def _critical(host: run.Host, processes: List[_Process]) -> List[Dict[str, Any]]:
+    """The daemons themselves: what one of them started under its own name, as sshd does per session, is left out."""
+    names = {each.pid: each.name for each in processes}
+    return [
+        {
+            "name": _CRITICAL[each.name],
+            "pid": each.pid,
+            "unit": workload.identify(_cgroup_of(host, each.pid))["unit"],
+            "oom_score_adj": _integer(run.read_text(host, "/proc/{0}/oom_score_adj".format(each.pid))),
+        }
+        for each in processes
+        if each.name in _CRITICAL and names.get(each.parent) != each.name
+    ]
+
+
+def _cgroup_of(host: run.Host, pid: int) -> Optional[str]:
+    """Where systemd put a process: its own v1 tree, else the v2 tree (`id:controllers:path`, kernel/cgroup)."""
+    unified = None
+    for line in (run.read_text(host, "/proc/{0}/cgroup".format(pid)) or "").splitlines():
+        fields = line.split(":", 2)
+        if len(fields) == 3 and fields[1] == "name=systemd":
+            return fields[2]
+        if len(fields) == 3 and fields[0] == "0":
+            unified = fields[2]
+    return unified
+
+
+def _integer(text: Optional[str]) -> Optional[int]:
+    return int(text) if text and text.lstrip("-").isdigit() else None

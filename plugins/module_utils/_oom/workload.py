@@ -36,6 +36,9 @@ KEYS = (
     "id",
     "name",
     "image",
+    "labels",
+    "compose_project",
+    "compose_service",
     "pod_uid",
     "pod_name",
     "namespace",
@@ -44,6 +47,7 @@ KEYS = (
     "unit",
     "slice",
     "uid",
+    "name_source",
 )
 
 # The kernel's own bounds: 255 bytes a name (four characters each where a transport escaped it), PATH_MAX for a path.
@@ -310,7 +314,8 @@ def identify(cgroup: Optional[str]) -> Dict[str, Any]:
         null or empty when the report does not say.
     :returns: a dict with every key of ``KEYS``. ``uid`` is an int: the user whose slice, or job, it is. ``pod_uid``
         has dashes (a static pod's digest has none), for Podman and ECS it is the id of the pod or task. ``image``,
-        ``pod_name``, ``namespace`` and ``container_name`` are never in a path: null here, an engine may fill them.
+        ``labels``, ``compose_project``, ``compose_service``, ``pod_name``, ``namespace`` and ``container_name`` are
+        never in a path: null here. ``_host/engines.py`` fills them and says in ``name_source`` from where.
         An LXD project stays a part of the name (``<project>_<name>``): LXC alone permits ``_`` in names too.
 
     Never raises, whatever the name. Time is linear in the length of the path.

@@ -6,7 +6,7 @@
 import os
 import time
 
-from ansible_collections.oom.forensics.plugins.module_utils._host import counters, facts, run
+from ansible_collections.oom.forensics.plugins.module_utils._host import counters, facts, journald, run
 
 # Observed on Debian 12 (kernel 6.1, cgroup v2) and, the second mount table, on a cgroup v1 host with a v2 tree.
 UNIFIED = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate,memory_recursiveprot 0 0\n"
@@ -14,7 +14,8 @@ MEMORY = "cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0\ncgroup /sy
 HOST = {
     "proc/vmstat": "nr_free_pages 12\noom_kill 7\n",
     "proc/stat": "cpu 1 2 3\nbtime 1795383616\n",
-    "proc/meminfo": "MemTotal:        2014776 kB\nMemAvailable:    1000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
+    "proc/meminfo": "MemTotal:        2014776 kB\nMemAvailable:    1000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
+    "CommitLimit: 1007388 kB\nCommitted_AS: 300 kB\n",
     "proc/self/mounts": "proc /proc proc rw 0 0\n" + UNIFIED,
     "proc/sys/kernel/random/boot_id": "432c69a2-0820-4df2-a4fc-f603ea86771e\n",
     "proc/sys/kernel/osrelease": "6.1.0-56-amd64\n",
@@ -23,10 +24,28 @@ HOST = {
     "proc/sys/kernel/printk": "4\t4\t1\t7\n",
     "proc/sys/vm/panic_on_oom": "0\n",
     "proc/sys/vm/swappiness": "60\n",
-    "proc/1/comm": "systemd\n",
-    "proc/77/comm": "earlyoom\n",
-    "proc/78/comm": "systemd-oomd\n",
-    "proc/79/comm": "low-memory-moni\n",
+    "proc/swaps": "Filename\tType\tSize\tUsed\tPriority\n/swap file\tfile\t\t262140\t\t1024\t\t-2\n"
+    "/dev/zram0                              partition\t1048572\t\t0\t\t100\n",
+    "proc/1/stat": "1 (systemd) S 0 1 1 0\n",
+    "proc/77/stat": "77 (earlyoom) S 1 77\n",
+    "proc/78/stat": "78 (systemd-oomd) S 1 78\n",
+    "proc/79/stat": "79 (low-memory-moni) S 1 79\n",
+    "proc/80/stat": "80 (sshd) S 1 80\n",
+    "proc/80/oom_score_adj": "-1000\n",
+    "proc/80/cgroup": "0::/system.slice/ssh.service\n",
+    "proc/81/stat": "81 (sshd) S 80 81\n",
+    "proc/81/oom_score_adj": "0\n",
+    "proc/82/stat": "82 (x) sshd) S 1 82\n",
+    "proc/83/stat": "83 (dockerd) S 1 83\n",
+    "proc/83/cgroup": "3:memory:/a\n1:name=systemd:/system.slice/docker.service\n0::/b\n",
+    "sys/block/sda/size": "1\n",
+    "sys/block/zram0/disksize": "1073741824\n",
+    "sys/block/zram0/comp_algorithm": "lzo lzo-rle [zstd] \n",
+    "sys/block/zram1/disksize": "0\n",
+    "sys/module/zswap/parameters/enabled": "Y\n",
+    "sys/module/zswap/parameters/compressor": "lzo\n",
+    "sys/module/zswap/parameters/max_pool_percent": "20\n",
+    "etc/systemd/journald.conf": "[Journal]\n#Storage=auto\nSystemMaxUse=1G\n",
     "etc/machine-id": "283fc4a71a0e40c88f847d5a41f03fe9\n",
 }
 
@@ -54,9 +73,37 @@ def test_facts_of_a_copied_host(tmp_path):
         "memory_available_bytes": 1000 * 1024,
         "swap_total_bytes": 0,
         "swap_free_bytes": 0,
+        "swaps": [
+            {"path": "/dev/zram0", "type": "partition", "size_bytes": 1048572 * 1024, "used_bytes": 0, "priority": 100},
+            {
+                "path": "/swap file",
+                "type": "file",
+                "size_bytes": 262140 * 1024,
+                "used_bytes": 1024 * 1024,
+                "priority": -2,
+            },
+        ],
+        "zram": [{"name": "zram0", "size_bytes": 1073741824, "algorithm": "zstd"}],
+        "zswap": {"enabled": True, "compressor": "lzo", "max_pool_percent": 20},
+        "commit_limit_bytes": 1007388 * 1024,
+        "committed_bytes": 300 * 1024,
         "cgroup_mode": "v2",
         "systemd_version": None,
+        "journald": {
+            "storage": None,
+            "rate_limit_interval": None,
+            "rate_limit_burst": None,
+            "system_max_use": "1G",
+            "runtime_max_use": None,
+            "max_retention": None,
+            "forward_to_syslog": None,
+            "read_kmsg": None,
+        },
         "userspace_oom_killers": ["earlyoom", "low-memory-monitor", "systemd-oomd"],
+        "critical_processes": [
+            {"name": "sshd", "pid": 80, "unit": "ssh.service", "oom_score_adj": -1000},
+            {"name": "dockerd", "pid": 83, "unit": "docker.service", "oom_score_adj": None},
+        ],
     }
     assert settings["vm_panic_on_oom"] == 0
     assert settings["vm_swappiness"] == 60
@@ -71,6 +118,31 @@ def test_facts_of_an_empty_tree_have_the_same_keys(tmp_path):
     empty = facts.host_block(run.Host(str(tmp_path / "empty")))
     assert sorted(empty) == sorted(facts.host_block(tree(tmp_path / "full", HOST)))
     assert [value for value in empty.values() if value not in (None, [])] == [dict.fromkeys(empty["sysctls"])]
+
+
+def test_journald_settings_are_the_first_main_file_and_every_drop_in(tmp_path):
+    files = {
+        "etc/systemd/journald.conf": "[Journal]\nStorage=volatile\nRateLimitBurst=0\n[Other]\nSystemMaxUse=1\n",
+        "usr/lib/systemd/journald.conf": "[Journal]\nMaxRetentionSec=1day\n",
+        "etc/systemd/journald.conf.d/20-b.conf": "[Journal]\nStorage = persistent \n",
+        "usr/lib/systemd/journald.conf.d/20-b.conf": "[Journal]\nStorage=none\n",
+        "run/systemd/journald.conf.d/30-c.conf": "[Journal]\nRateLimitBurst=\nForwardToSyslog=yes\nno equals\n",
+        "etc/systemd/journald.conf.d/99-d.bak": "[Journal]\nStorage=none\n",
+    }
+    found = journald.settings(tree(tmp_path, files))
+    assert {key: value for key, value in found.items() if value} == {
+        "storage": "persistent",
+        "forward_to_syslog": "yes",
+    }
+
+
+def test_a_host_without_journald_has_no_settings_of_it(tmp_path):
+    assert journald.settings(run.Host(str(tmp_path))) is None
+
+
+def test_a_kernel_with_one_zram_algorithm_prints_it_without_brackets(tmp_path):
+    host = tree(tmp_path, {"sys/block/zram0/disksize": "4096\n", "sys/block/zram0/comp_algorithm": "lzo\n"})
+    assert facts.zram(host) == [{"name": "zram0", "size_bytes": 4096, "algorithm": "lzo"}]
 
 
 def test_cgroup_modes(tmp_path):
