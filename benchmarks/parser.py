@@ -11,6 +11,7 @@ paired runs; absolute figures depend on the machine.
 import argparse
 import os
 import random
+import re
 import resource
 import statistics
 import subprocess
@@ -76,20 +77,35 @@ def firewall(path, size):
             written += out.write(b"".join(block))
 
 
+def scaled(lines, factor):
+    """The same report with other pids and sizes: consistent, since all are multiplied."""
+    number = re.compile(rb"(?<![\w./(-])\d{3,}(?=\n|kB|[\] ,])")
+    heads = [line.find(b"] ") + 2 if line.startswith(b"Nov") else 0 for line in lines]
+    bodies = [
+        number.sub(lambda found: b"%d" % (int(found.group()) * factor), line[head:]) for line, head in zip(lines, heads)
+    ]
+    return b"".join(line[:head] + body for line, head, body in zip(lines, heads, bodies))
+
+
 def reports(path, size):
-    one = b"".join(
-        b"".join(report(name))
-        for name in ("a1-docker-memcg-8m-pid1", "d1-global-session", "b2-systemd-service-OOMPolicy-kill")
-    )
+    """Host and container reports in turn; no two have the same times, and few the same numbers."""
+    names = ("a1-docker-memcg-8m-pid1", "d1-global-session", "b2-systemd-service-OOMPolicy-kill")
+    kinds = [[scaled(report(name), factor) for factor in range(1, 60)] for name in names]
+    seconds = [re.search(rb"\[ *(\d+)\.", kind[0]).group(1) for kind in kinds]
+    written = number = 0
     with open(path, "wb") as out:
-        for _number in range(size // len(one) + 1):
-            out.write(one)
+        while written < size:
+            for kind, second in zip(kinds, seconds):
+                number += 1
+                stamped = kind[number % len(kind)].replace(b" %s." % second, b" %d." % (1000 + number % 9000))
+                clock = b" %02d:%02d:%02d " % (number // 3600 % 24, number // 60 % 60, number % 60)
+                written += out.write(stamped.replace(b" 21:50:30 ", clock))
 
 
-def run(code):
+def run(code, environment):
     """One whole process: seconds, peak RSS in MiB (of this child alone), output."""
     start = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT, env=environment)
     output = child.stdout.read()
     _pid, status, usage = os.wait4(child.pid, 0)
     if status:
@@ -100,8 +116,12 @@ def run(code):
 def paired(path, rounds):
     bare = BARE % path
     parse = PARSE.format(path=os.path.join(ROOT, ".collections"), file=path)
-    run(bare)
-    pairs = [(run(bare), run(parse)) for _round in range(rounds)]
+    # What is installed has been compiled before; whether this checkout may be written to is no property of the parser.
+    environment = dict(os.environ, PYTHONPYCACHEPREFIX=os.path.join(os.path.dirname(path), "compiled"))
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    for code in (bare, parse):
+        run(code, environment)
+    pairs = [(run(bare, environment), run(parse, environment)) for _round in range(rounds)]
     ratio = statistics.median(one[0] / two[0] for one, two in pairs)
     seconds = [statistics.median(pair[side][0] for pair in pairs) for side in (0, 1)]
     return ratio, seconds, max(pair[1][1] for pair in pairs), pairs[0][1][2]

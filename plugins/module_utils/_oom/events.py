@@ -9,14 +9,16 @@ ring buffer), foreign lines may stand between them, and a kill line alone is an 
 """
 
 import re
+from bisect import bisect_right
 from collections import deque
 from itertools import accumulate
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from . import framing, lines, skim
 from .merging import merge
+from .patterns import lazy
 from .report import SCHEMA, Report, event
-from .rows import Rows, Where, stamp
+from .rows import Rows, Where, monotonic
 from .times import Context, iso
 
 __all__ = ["SCHEMA", "Context", "iso", "merge", "parse"]
@@ -49,26 +51,19 @@ def parse(chunks: Iterable[bytes], context: Context = _NOTHING_KNOWN) -> Iterato
 
 _NO_ROWS = Rows([], [], None)
 # Every key line has one of these; few other lines do.
-_SIGNS = ("oom", "process", "emory", "omm: ", "Mem-Info", "panic - not", "[ pid", "already exiting")
+_SIGNS = ("oom", "process", "emory", "omm: ", "Mem-Info")
 
 
 def _key_lines(texts: List[str], ends: List[int]) -> List[int]:
     """Indices of the rows that may be key lines, found in one string rather than row by row."""
-    whole = "\0".join(texts)
+    whole = "".join(texts)
     indices = set()
     for sign in _SIGNS:
         place = whole.find(sign)
         while place >= 0:
-            # Row k begins at ends[k-1] + k in the joined string.
-            low, high = 0, len(ends) - 1
-            while low < high:
-                middle = (low + high) // 2
-                if ends[middle] + middle < place:
-                    low = middle + 1
-                else:
-                    high = middle
-            indices.add(low)
-            place = whole.find(sign, ends[low] + low)
+            index = bisect_right(ends, place)
+            indices.add(index)
+            place = whole.find(sign, ends[index])
     return sorted(indices)
 
 
@@ -252,7 +247,7 @@ class _Assembler:
             return None
         if last.kills[0][0].reason != found.reason:
             return None
-        then, now = stamp(last.kills[-1][1]).monotonic_usec, stamp(where).monotonic_usec
+        then, now = monotonic(last.kills[-1][1]), monotonic(where)
         return None if then is not None and now is not None and now - then > _GROUP_GAP_USEC else last
 
     def _on_selection(self, rows: Rows, index: int) -> Optional[int]:
@@ -414,14 +409,14 @@ _HANDLERS: Tuple[Tuple[str, _Handler], ...] = (
     ("[  pid", _Assembler._on_section),
 )
 
-_SUMMARY_END = re.compile(r",pid=\s*\d+(?:,\s*uid=?\s*-?\d+)?\s*$")
-_KIN = re.compile(
+_SUMMARY_END = lazy(r",pid=\s*\d+(?:,\s*uid=?\s*-?\d+)?\s*$")
+_KIN = lazy(
     r"\[ *\d+\] +\d+ +\d+|\s|[A-Z][A-Z0-9]{1,2}: |Node \d|active_anon|\w+ \d+$|\S+: \d+|\d+ pages|"
     r"lowmem_reserve|(?:DMA|Normal|HighMem|Movable)|Hardware name|Code:|Call [tT]race|\[<|\S+ +\d+KB +\d+KB$|Swap|"
     r"Free swap|Total swap|.*\+0x"
 )
-_KILL_CUT = re.compile(r"Killed process(?:\s+\d+)?\s*$")
-_ECHO = re.compile(r"[\"'=]\s*$")
+_KILL_CUT = lazy(r"Killed process(?:\s+\d+)?\s*$")
+_ECHO = lazy(r"[\"'=]\s*$")
 
 
 def _plausible(comm: str) -> bool:

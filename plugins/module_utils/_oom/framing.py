@@ -15,14 +15,13 @@ Records that cannot matter are never decoded: outside an open report the stream 
 the few words that every report contains (:data:`skim.NEEDLES`).
 """
 
-import functools
-import json
 import re
 from typing import Callable, Dict, Iterable, Iterator, List, Match, NamedTuple, Optional, Pattern, Tuple, Union
 
 from . import records, skim
+from .patterns import lazy
 from .records import ESCAPE, UNPRINTABLE_ESCAPE, unescape
-from .rows import Prefixes, Row, Rows, Where
+from .rows import Row, Rows, Where
 
 _INDENT = " " * 12
 _CONTINUATIONS = 1024  # lines of one record
@@ -58,23 +57,17 @@ def _grammar(caller: str) -> Pattern[str]:
     before = ["(?:(?P<%s>%s))?" % layer for layer in _LAYERS[:4]]
     clocks = "|".join("(?P<%s>%s)" % layer for layer in _LAYERS if layer[0] in _CLOCK_NAMES)
     behind = ["(?:(?P<%s>%s))?" % layer for layer in _LAYERS[-3:-1]]
-    return re.compile("".join(before + ["(?:%s)?" % clocks] + behind + ["(?P<caller>%s)?" % caller]))
+    return lazy("".join(before + ["(?:%s)?" % clocks] + behind + ["(?P<caller>%s)?" % caller]))
 
 
 _GENERAL = _grammar(dict(_LAYERS)["caller"])
-
-
-@functools.lru_cache(maxsize=None)
-def _no_caller() -> Pattern[str]:
-    return _grammar("(?!)")
-
-
+_NO_CALLER = _grammar("(?!)")
 # What a log daemon prints for other programs: `host tag[pid]: `. Only behind a daemon's clock.
-_FOREIGN = re.compile(r"\S+ (?!kernel\b)[^\s\[:]+(?:\[[^\]\n]*\])?: ?")
-_FOREIGN_MONOTONIC = re.compile(r"\S+ (?!kernel\b)[\w.@-]+\[\d+\]: ")  # the same in `journalctl -o short-monotonic`
+_FOREIGN = lazy(r"\S+ (?!kernel\b)[^\s\[:]+(?:\[[^\]\n]*\])?: ?")
+_FOREIGN_MONOTONIC = lazy(r"\S+ (?!kernel\b)[\w.@-]+\[\d+\]: ")  # the same in `journalctl -o short-monotonic`
 _DAEMON_CLOCKS = frozenset(("iso", "bsd", "unix"))
-_COLOURED = re.compile(r"^\x1b\[", re.M)  # dmesg --color begins each line so; elsewhere it is part of a name
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_COLOURED = lazy(r"^\x1b\[", re.M)  # dmesg --color begins each line so; elsewhere it is part of a name
+_ANSI = lazy(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class _Format(NamedTuple):
@@ -96,7 +89,7 @@ def _format(layers: Tuple[str, ...]) -> _Format:
     return _Format(layers, re.compile(pattern))
 
 
-_PLAIN = _Format((), re.compile(r"(?!)"))
+_PLAIN = _Format((), lazy(r"(?!)"))
 
 
 class Lines:
@@ -106,6 +99,7 @@ class Lines:
         self._form = _PLAIN
         self._formats: Dict[Tuple[str, ...], _Format] = {(): _PLAIN}
         self._fixed: Optional[_Fixed] = None
+        self._cut: Optional[Pattern[str]] = None
         self._bare = False  # the stream's prefix has no printk stamp, though one may follow
 
     def rows(self, block: bytes) -> Rows:
@@ -113,23 +107,34 @@ class Lines:
         text = block.decode("utf-8", "surrogateescape")
         if "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "")
-        if _COLOURED.search(text):
+        if "\x1b[" in text and _COLOURED.search(text):
             text = _ANSI.sub("", text)
         if "\xa0" in text:
             text = text.replace("\xa0", " ")
-        lines = text.split("\n")
-        if not lines[-1]:
-            lines.pop()
-        if self._fixed:
-            width, one_start, one_end, one, two_start, two_end, two = self._fixed
-            texts = [
-                line[width:] for line in lines if line[one_start:one_end] == one and line[two_start:two_end] == two
-            ]
-            if len(texts) == len(lines) and not (self._bare and _STAMPED.search(text)):
-                if "\\x" in text:
-                    texts = [unescape(each, UNPRINTABLE_ESCAPE) if "\\x" in each else each for each in texts]
-                return Rows(texts, Prefixes(lines, width), None)
-        return self._one_by_one(lines)
+        if text.endswith("\n"):
+            text = text[:-1]
+        rows = self._records(text)
+        return self._one_by_one(text.split("\n")) if rows is None else rows
+
+    def _records(self, text: str) -> Optional[Rows]:
+        """A block at once, where every line has the known prefix or goes on a record; None: not so simple."""
+        if self._fixed is None or self._bare and _STAMPED.search(text):
+            return None
+        if self._cut is None:
+            self._cut = _cut(self._fixed)
+        parts = self._cut.split("\n" + text)  # what is before the first prefix, then prefix and text in turn
+        texts = parts[2::2]
+        continued = text.count("\n") + 1 - len(texts)
+        if parts[0] or continued and text.count("\n" + _INDENT) != continued:
+            return None
+        escaped = "\\x" in text
+        if continued:
+            if escaped:
+                return None
+            texts = [_outdented_record(each, self._fixed[0]) if "\n" in each else each for each in texts]
+        elif escaped:
+            texts = [unescape(each, UNPRINTABLE_ESCAPE) for each in texts]
+        return Rows(texts, parts[1::2], None)
 
     def _one_by_one(self, lines: List[str]) -> Rows:
         texts: List[str] = []
@@ -188,7 +193,7 @@ class Lines:
             line = row
         match = self._form.pattern.match(line) or _GENERAL.match(line)
         if match and match.group("caller") and "caller" not in self._form.layers and not _has_caller(following):
-            match = _no_caller().match(line)  # a task's name may look like a caller; callers stand on every line
+            match = _NO_CALLER.match(line)  # a task's name may look like a caller; callers stand on every line
         names = _names(match) if match else []
         layers = tuple(name for name in names if name not in ("quote", "indent"))
         if not match or not layers:
@@ -210,24 +215,43 @@ class Lines:
 
     def _without_prefix(self, line: str, texts: List[str]) -> Iterator[Row]:
         if self._form.layers and texts:  # the stream has prefixes: a soft-wrapped record goes on
-            if not re.match(r" [A-Z_]+=", line) and len(texts[-1]) < skim.LONGEST:
+            if not _FIELD.match(line) and len(texts[-1]) < skim.LONGEST:
                 texts[-1] += "\n" + line.strip(" ")
             return
         yield "", "", unescape(line.strip(" \t"), UNPRINTABLE_ESCAPE)
 
     def _learn(self, layers: Tuple[str, ...], prefix: str) -> None:
-        self._fixed = _fixed(layers, prefix)
+        fixed = _fixed(layers, prefix)
+        if fixed != self._fixed:
+            self._fixed, self._cut = fixed, None
         self._bare = "host" in layers and "stamp" not in layers
         if layers != self._form.layers:
             self._form = self._formats.setdefault(layers, _format(layers))
 
 
-_STAMP = re.compile(r"\[ *\d+\.\d{6}\]")
-_STAMPED = re.compile(r"kernel: \[ *\d+\.\d{6}\]")
+_FIELD = lazy(r" [A-Z_]+=")  # /dev/kmsg: what the kernel knows of the record
+_CALLER = lazy(r",caller=([TC]\d+)")
+_STAMP = lazy(r"\[ *\d+\.\d{6}\]")
+_STAMPED = lazy(r"kernel: \[ *\d+\.\d{6}\]")
 
 
 def _outdented(line: str, width: int) -> str:
     return line[width:] if line[:width].isspace() else line.lstrip()
+
+
+_MARGIN = lazy(r"\n( *)")
+_INDENTED = lazy(r"\n\s")
+
+
+def _outdented_record(text: str, width: int) -> str:
+    """A record without the indentation of its further lines, most often the same on each."""
+    margin = _MARGIN.search(text)
+    if margin and len(margin.group(1)) <= width and text.count("\n") <= _CONTINUATIONS:
+        flush = text.replace(margin.group(), "\n")
+        if not _INDENTED.search(flush):
+            return flush
+    first, *more = text.split("\n")
+    return "\n".join([first] + [_outdented(each, width) for each in more[:_CONTINUATIONS]])
 
 
 # Width of a prefix and two slices of it that are the same on every line.
@@ -252,6 +276,13 @@ def _fixed(layers: Tuple[str, ...], prefix: str) -> Optional[_Fixed]:
     return None
 
 
+def _cut(fixed: _Fixed) -> Pattern[str]:
+    """What splits a block of lines with such prefixes."""
+    width, one_start, one_end, one, two_start, two_end, two = fixed
+    pieces = (one_start, re.escape(one), two_start - one_end, re.escape(two), width - two_end)
+    return re.compile("\n(?!%s)(.{%d}%s.{%d}%s.{%d})" % ((_INDENT,) + pieces))
+
+
 def _has_caller(line: str) -> bool:
     match = _GENERAL.match(line)
     return bool(match and match.group("caller"))
@@ -266,12 +297,14 @@ def _clock_end(match: Match[str]) -> int:
 
 
 def _kmsg_row(where: str, text: str) -> Row:
-    caller = re.search(r",caller=([TC]\d+)", where)
+    caller = _CALLER.search(where)
     return where, caller.group(1) if caller else "", unescape(text, ESCAPE)
 
 
 def _json_row(line: str) -> Union[None, str, Row]:
     """A journald JSON record (row), a docker json-file record (its inner line), or None."""
+    import json
+
     try:
         record = json.loads(line)
     except ValueError:
@@ -292,9 +325,9 @@ def rows(chunks: Iterable[bytes], mood: Callable[[], int]) -> Iterator[Rows]:
         if len(head) >= 4096:
             break
     stream = _chain(head, source)
-    if records.EXPORT_START.match(head[:65536]):
+    if b"__" in head and records.EXPORT_START.match(head[:65536]):
         yield from records.export_rows(stream)
-    elif records.DMESG_JSON.match(head[:256]):
+    elif b'"dmesg"' in head and records.DMESG_JSON.match(head[:256]):
         yield from records.dmesg_json_rows(stream)
     else:
         lines = Lines()

@@ -10,8 +10,11 @@ lib/dump_stack.c from 2.6.32 to 7.3; a shape is recognised whatever the kernel's
 Process names may hold any byte but NUL, so the numbers behind a name anchor it, from the right.
 """
 
+import functools
 import re
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Pattern, Tuple
+
+from .patterns import lazy
 
 _LONGEST = 8192  # a record is at most 1024 bytes; a few joined ones stay below this
 _UNLIMITED_KB = 2**52  # PAGE_COUNTER_MAX and RESOURCE_MAX, in kB, are above this
@@ -69,7 +72,7 @@ class Kill(NamedTuple):
 
 _NO_KILL = Kill(None, 0, "", None, None, None, None, None, None, None, False)
 
-_TRIGGER = re.compile(
+_TRIGGER = lazy(
     r"(?P<comm>.*?) ?invoked\s+oom-killer:\s*(?:gfp_mask=(?P<mask>0x[0-9a-f]+|0)?(?:\((?P<flags>[^)\n]*)\))?)?"
     r"(?:,\s*nodemask=(?P<nodes>[\d,-]+?|\(null\)))?(?:,\s*order=(?P<order>-?\d+))?"
     r"(?:,\s*oom_adj=-?\d+)?(?:,\s*oom_score_adj=(?P<adj>-?\d+))?",
@@ -92,13 +95,13 @@ def trigger(text: str) -> Optional[Trigger]:
     )
 
 
-_STACK = re.compile(
+_STACK = lazy(
     r"(?:.*?\b)??(?:CPU: (?P<cpu>\d+) (?:UID: (?P<uid>\d+) )?PID: (?P<pid>\d+) Comm: |"
     r"Pid: (?P<old>\d+), comm: )(?P<rest>.*)",
     re.S,
 )
-_STACK_END = re.compile(r"\s(?:Kdump: loaded |Not\s+tainted|Tainted: )")
-_KERNEL = re.compile(r"\s(?P<kernel>\d+\.\d+[^\s#]*)")
+_STACK_END = lazy(r"\s(?:Kdump: loaded |Not\s+tainted|Tainted: )")
+_KERNEL = lazy(r"\s(?P<kernel>\d+\.\d+[^\s#]*)")
 
 
 def stack(text: str) -> Optional[Stack]:
@@ -118,7 +121,7 @@ def stack(text: str) -> Optional[Stack]:
     )
 
 
-_USAGE = re.compile(r"(memory|memory\+swap|swap|kmem): usage (\d+)kB, limit (\d+)kB, failcnt (\d+)")
+_USAGE = lazy(r"(memory|memory\+swap|swap|kmem): usage (\d+)kB, limit (\d+)kB, failcnt (\d+)")
 
 
 def usage(text: str) -> Optional[Tuple[str, int, Optional[int], int]]:
@@ -134,8 +137,8 @@ def _limit(kilobytes: int) -> Optional[int]:
     return None if kilobytes >= _UNLIMITED_KB else kilobytes * 1024
 
 
-_TASK_IN = re.compile(r"Task in (?P<task>/.*) killed as a result of limit of (?P<limit>/.*)", re.S)
-_TASK_IN_PART = re.compile(r"Task in (?P<task>/\S*) killed$")
+_TASK_IN = lazy(r"Task in (?P<task>/.*) killed as a result of limit of (?P<limit>/.*)", re.S)
+_TASK_IN_PART = lazy(r"Task in (?P<task>/\S*) killed$")
 
 
 def task_in(text: str) -> Optional[Tuple[Optional[str], Optional[str]]]:
@@ -159,8 +162,8 @@ def stats_of(text: str) -> Optional[Tuple[str, str]]:
     return match.group(1), match.group(2) + newline + rest
 
 
-_NEW_STAT = re.compile(r"^(\w+) (\d{1,20})$", re.M)
-_OLD_STAT = re.compile(r"(\w+):(\d+)KB")
+_NEW_STAT = lazy(r"^(\w+) (\d{1,20})$", re.M)
+_OLD_STAT = lazy(r"(\w+):(\d+)KB")
 
 
 def stats(text: str, into: Dict[str, int]) -> None:
@@ -169,8 +172,7 @@ def stats(text: str, into: Dict[str, int]) -> None:
         for key, value in _OLD_STAT.findall(text):
             into[key] = into.get(key, 0) + int(value[:18]) * 1024
         return
-    for key, value in _NEW_STAT.findall(text):
-        into[key] = int(value)
+    into.update({key: int(value) for key, value in _NEW_STAT.findall(text)})
 
 
 # Columns of the task table by their header names: key, and how many bytes a unit has (None: count; 0: pages).
@@ -204,7 +206,7 @@ TASK_KEYS = [
     "swap_bytes",
     "oom_score_adj",
 ]
-_TABLE_HEADER = re.compile(r"\[ *pid *\]((?:\s+\w+)+?)\s+name\s*$")
+_TABLE_HEADER = lazy(r"\[ *pid *\]((?:\s+\w+)+?)\s+name\s*$")
 
 
 def table_header(text: str) -> Optional[List[str]]:
@@ -220,8 +222,7 @@ def table(
 
     Sizes in pages become None where the page size is unknown. Columns that no kernel here prints are left out.
     """
-    pattern = re.compile(r"\[ *(\d+)\]" + r"\s+(-?\d+)" * len(columns) + r"\s(.*)", re.S)
-    found = [match.groups() for match in map(pattern.match, rows) if match]
+    found = [match.groups() for match in map(_row(len(columns)).match, rows) if match]
     if not found:
         return [], 0
     if most is not None and len(found) > most and "rss" in columns:
@@ -248,6 +249,11 @@ def table(
     return tasks, found_all
 
 
+@functools.lru_cache(maxsize=16)
+def _row(numbers: int) -> Pattern[str]:
+    return re.compile(r"\[ *(\d+)\]" + r"\s+(-?\d+)" * numbers + r"\s(.*)", re.S)
+
+
 def _column(cells: Tuple[str, ...], unit: Optional[int], page_size: Optional[int]) -> List[Optional[int]]:
     if unit is None or unit == 1:
         return list(map(int, cells))
@@ -265,7 +271,7 @@ def _resident(task: Dict[str, object]) -> int:
     return rss if isinstance(rss, int) else 0
 
 
-_SUMMARY_TAIL = re.compile(r",pid=\s*(\d+)(?:,\s*uid=?\s*(-?\d+)?)?\s*$")
+_SUMMARY_TAIL = lazy(r",pid=\s*(\d+)(?:,\s*uid=?\s*(-?\d+)?)?\s*$")
 
 
 def summary(text: str, victim: Optional[str] = None) -> Optional[Summary]:
@@ -319,12 +325,12 @@ def _cut(text: str, key: str) -> Tuple[str, bool, str]:
     return (before, True, after) if found else (after, False, "")
 
 
-_SELECTION = re.compile(
+_SELECTION = lazy(
     r"(?:(?P<reason>[^:\n]{1,80}): )?[Kk]ill process (?P<pid>\d+) \((?P<comm>.*)\) score (?P<score>\d+) "
     r"or (?:sacrifice|a) ?child",
     re.S,
 )
-_SHARING = re.compile(r"Kill process (\d+) \((.*)\) sharing same memory", re.S)
+_SHARING = lazy(r"Kill process (\d+) \((.*)\) sharing same memory", re.S)
 
 
 def selection(text: str) -> Optional[Selection]:
@@ -347,21 +353,32 @@ _SIZES = (
     r"(?:,?\s*(?:total-vm|vsz)\s*:\s*(?P<vm>\d+)\s*k\s*B,\s*anon-rss\s*:\s*(?P<anon>\d+)\s*k\s*B"
     r"(?:,\s*file-rss\s*:\s*(?P<file>\d+)\s*k\s*B(?:,\s*shmem-rss\s*:\s*(?P<shmem>\d+)\s*k\s*B)?)?)"
 )
-_KILL_HEAD = re.compile(
+_KILL_HEAD = lazy(
     r"(?P<junk>(?:.*?[\]:;>|,] ?)??)(?:(?P<reason>Memory cgroup out of memory|Out of memory(?: \([^)\n]*\))?): *)?"
     r"Killed process\s+(?P<pid>\d+)(?:, UID (?P<uid6>\d+),)?\s+\(",
     re.S,
 )
-_KILL_TAIL = re.compile(
+_KILL_TAIL = lazy(
     r"\)(?:, UID (?P<uid7>\d+))?" + _SIZES + r"(?:,?\s*UID\s*:\s*(?P<uid>\d+))?"
     r"(?:\s*pgtables\s*:\s*(?P<pgt>\d+)\s*kB)?(?:\s*oom_score_adj\s*:\s*(?P<adj>-?\d+))?"
 )
-_KILL_CUT = re.compile(r"(?:(Memory cgroup out of memory|Out of memory(?: \([^)\n]*\))?): )?Killed process (\d+)\s*$")
-_KILL_BARE = re.compile(r"(?P<comm>[^\n]{0,64})\)(?P<rest>[^\n]*)")
+_KILL_REGULAR = lazy(  # 3.2 to 7.3; a name of 15 bytes has no room for what follows one, so this is no other line
+    r"(?:(Memory cgroup out of memory|Out of memory): )?Killed process (\d{1,18}) \((.{0,15})\) total-vm:(\d{1,18})kB, "
+    r"anon-rss:(\d{1,18})kB, file-rss:(\d{1,18})kB(?:, shmem-rss:(\d{1,18})kB)?(?:, UID:(\d{1,18}))?"
+    r"(?: pgtables:(\d{1,18})kB)?(?: oom_score_adj:(-?\d{1,17}))?\s*",
+    re.S,
+)
+_KILL_CUT = lazy(r"(?:(Memory cgroup out of memory|Out of memory(?: \([^)\n]*\))?): )?Killed process (\d+)\s*$")
+_KILL_BARE = lazy(r"(?P<comm>[^\n]{0,64})\)(?P<rest>[^\n]*)")
 
 
 def kill(text: str) -> Optional[Kill]:
     """`…Killed process N (c) …` (K1 to K9, all versions). ``whole`` is false where the line is cut."""
+    regular = _KILL_REGULAR.fullmatch(text)
+    if regular:
+        reason, pid, comm, *numbers = regular.groups()
+        sizes = [None if number is None else int(number) for number in numbers]
+        return Kill(reason, int(pid), comm, sizes[4], sizes[0], sizes[1], sizes[2], sizes[3], sizes[5], sizes[6], True)
     text = text[:_LONGEST]
     head = _KILL_HEAD.match(text)
     if not head:
@@ -395,7 +412,7 @@ def kill(text: str) -> Optional[Kill]:
     )
 
 
-_REAPED = re.compile(r"oom_reaper: reaped process (\d+) \(|oom_reaper: unable to reap pid:(\d+) ")
+_REAPED = lazy(r"oom_reaper: reaped process (\d+) \(|oom_reaper: unable to reap pid:(\d+) ")
 
 
 def reaped(text: str) -> Optional[Tuple[int, bool]]:
@@ -406,7 +423,7 @@ def reaped(text: str) -> Optional[Tuple[int, bool]]:
     return int((match.group(1) or match.group(2))[:18]), match.group(1) is not None
 
 
-_SUPPRESSED = re.compile(r"(?:oom_kill_process|dump_header|__ratelimit|out_of_memory): (\d+) callbacks suppressed")
+_SUPPRESSED = lazy(r"(?:oom_kill_process|dump_header|__ratelimit|out_of_memory): (\d+) callbacks suppressed")
 
 
 def suppressed(text: str) -> int:
@@ -415,7 +432,7 @@ def suppressed(text: str) -> int:
     return int(match.group(1)[:9]) if match else 0
 
 
-_PANIC = re.compile(
+_PANIC = lazy(
     r"Kernel panic - not syncing: (?:out of memory.*panic_on_oom|Out of memory|System is deadlocked on memory)", re.I
 )
 

@@ -6,18 +6,20 @@
 Unknown tokens are kept: a counter that a newer kernel adds shows up under its own name.
 """
 
+import functools
 import re
 from typing import Any, Dict, List, Optional
 
-_TOKEN = re.compile(r"(\w+(?:\(\w+\))?): ?(-?\d+)(?:[kK]B)?")
-_NODE_LINE = re.compile(r"Node (\d+) (?=active_anon:)")
-_ZONE_LINE = re.compile(r"(?:Node (\d+) )?(\w+) (?=free:)")
-_BUDDY = re.compile(r"(?:Node (\d+) )?(\w+): (?=\d+\*\d+kB)")
-_BUDDY_CELL = re.compile(r"(\d+)\*(\d+)kB")
-_HUGE = re.compile(
-    r"(?:Node (\d+) )?hugepages_total=(\d+) hugepages_free=(\d+) hugepages_surp=(\d+) hugepages_size=(\d+)kB"
-)
-_SLAB = re.compile(r"(\S.*?) +(\d+)KB +(\d+)KB$")
+from .patterns import lazy
+
+_TOKEN = lazy(r"([a-zA-Z_][\w()]*): ?(-?\d{1,18})", re.A)
+_NODE_LINE = lazy(r"Node (\d+) (?=active_anon:)")
+_ZONE_LINE = lazy(r"(?:Node (\d+) )?(\w+) (?=free:)")
+_BUDDY = lazy(r"(?:Node (\d+) )?(\w+): (?=\d+\*\d+kB)")
+_TOTAL = lazy(r"= (\d+)kB")
+_BUDDY_CELL = lazy(r"(\d+)\*(\d+)kB")
+_HUGE = lazy(r"(?:Node (\d+) )?hugepages_total=(\d+) hugepages_free=(\d+) hugepages_surp=(\d+) hugepages_size=(\d+)kB")
+_SLAB = lazy(r"(\S.*?) +(\d+)KB +(\d+)KB$")
 _RESERVE = "lowmem_reserve[]:"
 # `N pages …` and swap lines: text behind (or before) the number, key, unit in bytes (0: pages).
 _PAGE_LINES = (
@@ -33,11 +35,11 @@ _PAGE_LINES = (
     ("pages shared", "shared_bytes"),
     ("pages non-shared", "non_shared_bytes"),
 )
-_PAGES = re.compile(r"(\d+) ((?:total )?page\S*(?: \S+)*?)\s*$")
-_SWAP_LINE = re.compile(r"(Free|Total) swap\s+= (\d+)kB")
+_PAGES = lazy(r"(\d+) ((?:total )?page\S*(?: \S+)*?)\s*$")
+_SWAP_LINE = lazy(r"(Free|Total) swap\s+= (\d+)kB")
 _PAGE_KEYS = dict(_PAGE_LINES)
 _SCALARS = tuple(dict.fromkeys(key for _words, key in _PAGE_LINES)) + ("swap_free_bytes", "swap_total_bytes")
-_GLOBAL = re.compile(r"active_anon:\d+ inactive_anon:\d+")
+_GLOBAL = lazy(r"active_anon:\d+ inactive_anon:\d+")
 
 
 def page_size(texts: List[str]) -> Optional[int]:
@@ -62,7 +64,7 @@ def host_memory(texts: List[str], page: Optional[int]) -> Optional[Dict[str, Any
     in_totals = in_slab = seen = False
     for text in texts:
         first = text[:1]
-        if first == "[":
+        if first == "[" or first == " " and not in_totals and not in_slab:
             continue
         if in_totals and (first == " " or ":" in text[:24]) and not text.startswith(("Node ", "DMA", "Normal")):
             totals.update(_pages(_TOKEN.findall(text), page))
@@ -84,9 +86,8 @@ def host_memory(texts: List[str], page: Optional[int]) -> Optional[Dict[str, Any
             seen = True
         elif text.startswith(_RESERVE):
             if zones:
-                zones[-1]["lowmem_reserve_bytes"] = [
-                    int(part[:15]) * page if page else None for part in text[len(_RESERVE) :].split() if part.isdigit()
-                ]
+                pages = filter(str.isdecimal, text[len(_RESERVE) :].split())
+                zones[-1]["lowmem_reserve_bytes"] = [int(each[:15]) * page if page else None for each in pages]
         elif "*" in text[:40] and _BUDDY.match(text):
             buddy.append(_buddy(text))
         elif "hugepages_total=" in text[:30]:
@@ -122,16 +123,17 @@ def host_memory(texts: List[str], page: Optional[int]) -> Optional[Dict[str, Any
     return memory
 
 
+@functools.lru_cache(maxsize=256)
 def _key(token: str) -> str:
-    return token.replace("(", "_").replace(")", "").lower()
+    return token.replace("(", "_").replace(")", "").lower() + "_bytes"
 
 
 def _pages(tokens: List[Any], page: Optional[int]) -> Dict[str, Optional[int]]:
-    return {_key(name) + "_bytes": int(value[:18]) * page if page else None for name, value in tokens}
+    return {_key(name): int(value) * page if page else None for name, value in tokens}
 
 
 def _kilobytes(text: str) -> Dict[str, Any]:
-    return {_key(name) + "_bytes": int(value[:18]) * 1024 for name, value in _TOKEN.findall(text)}
+    return {_key(name): int(value) * 1024 for name, value in _TOKEN.findall(text)}
 
 
 def _node(text: str) -> Dict[str, Any]:
@@ -158,7 +160,7 @@ def _zone(text: str) -> Dict[str, Any]:
 def _buddy(text: str) -> Dict[str, Any]:
     place = _BUDDY.match(text)
     node, zone = place.groups() if place else (None, None)
-    total = re.search(r"= (\d+)kB", text)
+    total = _TOTAL.search(text)
     return {
         "node": int(node[:9]) if node else None,
         "zone": zone,

@@ -3,15 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Records that carry their fields by name: journald's export and JSON, dmesg's JSON. Private to this collection."""
 
-import json
-import re
 from typing import Any, Dict, Iterable, Iterator, List, Match, Optional, Pattern, Tuple
 
+from .patterns import lazy
 from .rows import Row, Rows, Stamp, columns
 from .skim import slices
 
-ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
-UNPRINTABLE_ESCAPE = re.compile(rb"\\x([01][0-9a-f]|7f|[89a-f][0-9a-f])")
+ESCAPE = lazy(rb"\\x([0-9a-f]{2})")
+UNPRINTABLE_ESCAPE = lazy(rb"\\x([01][0-9a-f]|7f|[89a-f][0-9a-f])")
 
 
 def unescape(text: str, escape: Pattern[bytes]) -> str:
@@ -63,9 +62,9 @@ def _text(value: Any) -> Optional[str]:
     return value if isinstance(value, str) else None
 
 
-_EXPORT_TEXT = re.compile(rb"(?:[A-Z_][A-Z0-9_]*=[^\n]*\n)+")
-_EXPORT_BINARY = re.compile(rb"([A-Z_][A-Z0-9_]*)\n")
-EXPORT_START = re.compile(rb"\s*(?:[A-Z_][A-Z0-9_]*=[^\n]*\n)*__(?:CURSOR|REALTIME_TIMESTAMP)=")
+_EXPORT_TEXT = lazy(rb"(?:[A-Z_][A-Z0-9_]*=[^\n]*\n)+")
+_EXPORT_BINARY = lazy(rb"([A-Z_][A-Z0-9_]*)\n")
+EXPORT_START = lazy(rb"\s*(?:[A-Z_][A-Z0-9_]*=[^\n]*\n)*__(?:CURSOR|REALTIME_TIMESTAMP)=")
 _EXPORT_KEYS = frozenset(
     [
         "MESSAGE",
@@ -147,8 +146,8 @@ def _export_record(data: bytes) -> Tuple[Dict[str, Any], int, int]:
     return fields, 0, 0
 
 
-DMESG_JSON = re.compile(rb'\s*\{\s*"dmesg" *: *\[')
-_DMESG_RECORD = re.compile(
+DMESG_JSON = lazy(rb'\s*\{\s*"dmesg" *: *\[')
+_DMESG_RECORD = lazy(
     r'"time": +(?P<time>\d+\.\d+),\s*(?:"caller": *"(?P<caller>[^"\n]*)",\s*)?"msg": *"(?P<msg>(?:[^"\\]|\\.)*)"'
 )
 
@@ -178,6 +177,8 @@ class _Decoder:
 
 
 def _dmesg_row(found: Match[str]) -> Row:
+    import json
+
     try:
         message = json.loads('"%s"' % found.group("msg"), strict=False)
     except ValueError:

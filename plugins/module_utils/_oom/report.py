@@ -10,7 +10,7 @@ import hashlib
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from . import lines, meminfo, workload
-from .rows import Stamp, Where, stamp
+from .rows import Where, place, stamp
 from .times import Context, iso, when
 
 SCHEMA = "oom.forensics/event/1"
@@ -39,10 +39,20 @@ class Report:
         self.outcome: Optional[str] = None
 
 
-# Register dumps: names that only x86 has, so a page has 4096 bytes.
-_IGNORED_HEADS = frozenset(
-    ["Code", "RIP:", "RSP:", "RAX:", "RDX:", "RBP:", "R10:", "R13:", "EIP:", "EAX:", "ESI:", "ORIG"]
-)
+# What a line is, by its first four characters.
+_HEADS = {
+    "memo": "usage",
+    "swap": "usage",
+    "kmem": "usage",
+    "Memo": "stats",
+    "[ pi": "table",
+    "[  p": "table",
+    "Task": "task",
+    "Code": "code",
+}
+# Registers that only x86 has, where a page has 4096 bytes.
+_X86 = ("RIP:", "RSP:", "RAX:", "RDX:", "RBP:", "R10:", "R13:", "EIP:", "EAX:", "ESI:", "ORIG")
+_HEADS.update(dict.fromkeys(_X86, "x86"))
 
 
 class _Sections(NamedTuple):
@@ -61,18 +71,18 @@ class _Sections(NamedTuple):
 def event(report: Report, context: Context) -> Dict[str, Any]:
     """Build the event of a report (schema ``oom.forensics/event/1``)."""
     texts = report.texts
-    sections = _sections(texts)
+    # Without their outer blanks, which pasting and some transports change.
+    stripped = "\n".join(map(str.strip, texts))
+    sections = _sections(texts, stripped)
     kill = report.kills[0][0] if report.kills else None
     summary = lines.summary(report.summary, kill.comm if kill else None) if report.summary else None
     page = context.page_size or _page_size(sections, texts, kill)
     tasks, tasks_total = (
         lines.table(sections.columns, sections.rows, page, context.max_tasks) if sections.columns else ([], 0)
     )
-    raw = "\n".join(texts)
-    # The digest is over lines without their outer blanks, which pasting and some transports change.
-    encoded = "\n".join(map(str.strip, texts)).encode("utf-8", "surrogateescape")
+    encoded = stripped.encode("utf-8", "surrogateescape")
     plain = len(encoded) == len(encoded.decode("ascii", "ignore"))
-    memory = meminfo.host_memory(texts, page) if "active_anon:" in raw or "pages RAM" in raw else None
+    memory = meminfo.host_memory(texts, page) if "active_anon:" in stripped or "pages RAM" in stripped else None
     printed = stamp(report.kills[0][1] if report.kills else report.first)
     time, time_source, time_error = when(printed, context)
     scope, constraint = _scope(report, sections, summary, memory, kill)
@@ -83,7 +93,7 @@ def event(report: Report, context: Context) -> Dict[str, Any]:
     )
     victim_cgroup = (summary.task_memcg if summary else None) or sections.task_in[0]
     victims = _victims(report, summary, victim_cgroup)
-    first, last = stamp(report.first), stamp(report.last)
+    first, last = place(report.first), place(report.last)
     limit_cgroup, victim_cgroup = printable(limit_cgroup), printable(victim_cgroup)
     return {
         "schema": SCHEMA,
@@ -120,10 +130,10 @@ def event(report: Report, context: Context) -> Dict[str, Any]:
         "workload": workload.identify(victim_cgroup),
         "limit_workload": workload.identify(limit_cgroup),
         "page_size": page,
-        "completeness": _completeness(report, sections, summary, memory, kill, scope, first, stamp(report.checked)),
-        "origins": [{"source": context.source, "path": context.path, "first": first.position, "last": last.position}],
+        "completeness": _completeness(report, sections, summary, memory, kill, scope),
+        "origins": [{"source": context.source, "path": context.path, "first": first[0], "last": last[0]}],
         "context": [],
-        "raw": printable(raw) if context.raw else None,
+        "raw": printable("\n".join(texts)) if context.raw else None,
         "raw_sha256": hashlib.sha256(encoded).hexdigest(),
         "verdict": None,
     }
@@ -133,7 +143,8 @@ def printable(text: Optional[str]) -> Optional[str]:
     r"""Text as strict UTF-8: a byte that is no UTF-8 becomes ``\xNN``, as dmesg prints it."""
     if text is None:
         return None
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    encoded = text.encode("utf-8", "surrogateescape")
+    return encoded.decode("utf-8", "backslashreplace")
 
 
 def _clean(task: Dict[str, Any]) -> Dict[str, Any]:
@@ -145,7 +156,7 @@ def _plain_id(boot_id: Optional[str]) -> Optional[str]:
     return boot_id.replace("-", "").lower() if boot_id else None
 
 
-def _sections(texts: List[str]) -> _Sections:
+def _sections(texts: List[str], stripped: str) -> _Sections:
     """One pass over the lines of a report, by what a line begins with."""
     stack = cpuset = mems = stats_of = columns = None
     task_in: Tuple[Optional[str], Optional[str]] = (None, None)
@@ -153,55 +164,59 @@ def _sections(texts: List[str]) -> _Sections:
     stats: Dict[str, int] = {}
     rows: List[str] = []
     in_stats = x86 = False
+    cpuset_due = " mems_allowed=" in stripped
     for index, text in enumerate(texts):
-        first = text[:1]
         if in_stats:
             key, _space, value = text.partition(" ")
-            if value.isdigit() and len(value) < 21 and key:
+            if value.isdecimal() and len(value) < 21 and key:
                 stats[key] = int(value)
                 continue
-        if first == " ":
-            continue
-        head = text[:4]
-        if head in _IGNORED_HEADS:
-            x86 = x86 or head != "Code"
-        elif head in ("memo", "swap", "kmem"):
+        head = _HEADS.get(text[:4])
+        if head is None:
+            if text[:1] == " ":
+                continue
+            if stack is None and "omm: " in text:
+                stack = lines.stack(text)
+            elif in_stats and "\n" in text:
+                lines.stats(text, stats)
+            elif cpuset_due and " mems_allowed=" in text and "oom-kill:" not in text:
+                left, _key, mems = text.rpartition(" mems_allowed=")
+                cpuset = left.rpartition(" cpuset=")[2]
+                cpuset_due = False
+        elif head == "usage":
             found = lines.usage(text)
             if found:
                 usage[found[0]] = found[1:]
                 in_stats = False
-        elif head == "Memo":
+        elif head == "stats":
             named = lines.stats_of(text)
             if named:
                 stats_of = stats_of or named[0]
                 lines.stats(named[1], stats)
                 in_stats = True
-        elif head == "[ pi" or head == "[  p":
+        elif head == "table":
             columns = lines.table_header(text)
             if columns:
                 rows = [row for row in texts[index + 1 :] if row[:1] == "["]
                 break
-        elif head == "Task":
+        elif head == "task":
             task_in = lines.task_in(text) or task_in
             in_stats = False
-        elif stack is None and "omm: " in text:
-            stack = lines.stack(text)
-        elif in_stats and "\n" in text:
-            lines.stats(text, stats)
-        elif cpuset is None and " mems_allowed=" in text and "oom-kill:" not in text:
-            left, _key, mems = text.rpartition(" mems_allowed=")
-            cpuset = left.rpartition(" cpuset=")[2]
+        elif head == "x86":
+            x86 = True
     return _Sections(stack, cpuset, mems, task_in, usage, stats_of, stats, columns, rows, x86)
 
 
 def _page_size(sections: _Sections, texts: List[str], kill: Optional[lines.Kill]) -> Optional[int]:
     """From the victim's row (pages) and kill line (kB), from the buddy lists, or from x86 register names."""
     if kill and kill.total_vm_kb and sections.columns and "total_vm" in sections.columns:
-        needle = "[%d]" % kill.pid
+        pid = str(kill.pid)
         for row in sections.rows:
-            if row.startswith("[") and "[" + row[1:].split("]")[0].strip() + "]" == needle:
-                pages = row.split("]", 1)[1].split()[sections.columns.index("total_vm") :][:1]
-                size = kill.total_vm_kb * 1024 / int(pages[0]) if pages and pages[0].isdigit() and int(pages[0]) else 0
+            cell, _bracket, rest = row[1:].partition("]") if pid in row else ("", "", "")
+            if cell.strip() == pid:
+                pages = rest.split()[sections.columns.index("total_vm") :][:1]
+                count = int(pages[0][:18]) if pages and pages[0].isdecimal() else 0
+                size = kill.total_vm_kb * 1024 / count if count else 0
                 if size in (4096, 16384, 65536):
                     return int(size)
     return 4096 if sections.x86 else meminfo.page_size(texts)
@@ -357,8 +372,6 @@ def _completeness(
     memory: Optional[Dict[str, Any]],
     kill: Optional[lines.Kill],
     scope: str,
-    first: Stamp,
-    last: Stamp,
 ) -> Dict[str, Any]:
     memcg = scope == "memcg"
     # The summary came with 5.0; the kill line that ends in UID: and more is as new.
@@ -372,9 +385,8 @@ def _completeness(
         ("kill", bool(report.kills) or report.outcome is not None),
     )
     missing = [name for name, there in present if not there]
-    gaps = 0
-    if first.sequence is not None and last.sequence is not None:
-        gaps = max(0, last.sequence - first.sequence - report.rows)
+    first, last = place(report.first)[1], place(report.checked)[1]
+    gaps = 0 if first is None or last is None else max(0, last - first - report.rows)
     truncated = report.truncated or any(not each.whole for each, _where in report.kills)
     return {
         "complete": not missing and not gaps and not truncated,

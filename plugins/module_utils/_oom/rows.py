@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What framing yields: rows of kernel text, and what their prefixes say. Private to this collection."""
 
-import re
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+import functools
+from typing import List, NamedTuple, Optional, Tuple, Union
+
+from .patterns import lazy
 
 
 class Stamp(NamedTuple):
@@ -33,7 +35,7 @@ class Rows:
 
     __slots__ = ("callers", "texts", "wheres")
 
-    def __init__(self, texts: List[str], wheres: Sequence[Where], callers: Optional[List[str]]) -> None:
+    def __init__(self, texts: List[str], wheres: List[Where], callers: Optional[List[str]]) -> None:
         self.texts = texts
         self.wheres = wheres
         self.callers = callers
@@ -52,23 +54,7 @@ class Rows:
         callers = None
         if self.callers or other.callers:
             callers = (self.callers or [""] * len(self)) + (other.callers or [""] * len(other))
-        return Rows(self.texts + other.texts, list(self.wheres) + list(other.wheres), callers)
-
-
-class Prefixes(Sequence[Where]):
-    """The prefixes of lines that all have the same width, cut when asked for."""
-
-    def __init__(self, lines: List[str], width: int) -> None:
-        self._lines = lines
-        self._width = width
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return Prefixes(self._lines[index], self._width)
-        return self._lines[index][: self._width]
+        return Rows(self.texts + other.texts, self.wheres + other.wheres, callers)
 
 
 def columns(rows: List[Row]) -> Rows:
@@ -97,30 +83,52 @@ _MONTHS = {  # first three letters, lower case: C, German, French, Spanish, Ital
     )
     for name in names.split()
 }
-_KMSG = re.compile(r"\d+,(\d+),(\d+),")
-_MONO = re.compile(r"\[ *(\d+)\.(\d+)(?: +<[^>]*>)?\] *(?:\[ *[TC]\d+\] *)?(?:\S+ kernel: ?)?$")
-_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:(Z| UTC)|([+-])(\d\d):?(\d\d))?")
-_BSD = re.compile(r"(?:(\d{4}) )?(\w{3,5})\.? +(\d{1,2}) (\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?: (\d{4}))?")
-_UNIX = re.compile(r"(?:^|\s)(\d{9,11})\.(\d{6}) ")
+_KMSG = lazy(r"\d+,(\d+),(\d+),")
+_MONO = lazy(r"\[ *(\d+)\.(\d+)(?: +<[^>]*>)?\] *(?:\[ *[TC]\d+\] *)?(?:\S+ kernel: ?)?$")
+_ISO = lazy(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:(Z| UTC)|([+-])(\d\d):?(\d\d))?")
+_BSD = lazy(r"(?:(\d{4}) )?(\w{3,5})\.? +(\d{1,2}) (\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?: (\d{4}))?")
+_UNIX = lazy(r"(?:^|\s)(\d{9,11})\.(\d{6}) ")
 
 
 def stamp(where: Where) -> Stamp:
     """Read a row's prefix: printk time, printed wall time, sequence number."""
-    if isinstance(where, Stamp):
-        return where
-    position = where.strip() or None
-    kmsg = _KMSG.search(where)
+    return where if isinstance(where, Stamp) else _read(where)
+
+
+def place(where: Where) -> Tuple[Optional[str], Optional[int]]:
+    """Where a row stands in its source: position and, where the transport counts records, sequence number."""
+    if isinstance(where, Stamp) or ";" in where:
+        found = stamp(where)
+        return found.position, found.sequence
+    return where.strip() or None, None
+
+
+def monotonic(where: Where) -> Optional[int]:
+    """The printk time of a row in microseconds, without the rest of its prefix."""
+    if isinstance(where, Stamp) or ";" in where:
+        return stamp(where).monotonic_usec
+    return _monotonic(where)
+
+
+def _monotonic(where: str) -> Optional[int]:
+    mono = _MONO.search(where) if "[" in where else None
+    return int(mono.group(1)[:12]) * 1000000 + int(mono.group(2)[:6].ljust(6, "0")) if mono else None
+
+
+@functools.lru_cache(maxsize=16)  # the lines of a report are often of one moment
+def _read(where: str) -> Stamp:
+    kmsg = _KMSG.search(where) if ";" in where else None
     if kmsg:
         return Stamp(monotonic_usec=_cap(kmsg.group(2)), sequence=_cap(kmsg.group(1)), position=kmsg.group(1))
-    mono = _MONO.search(where)
-    monotonic = int(mono.group(1)[:12]) * 1000000 + int(mono.group(2)[:6].ljust(6, "0")) if mono else None
+    position = where.strip() or None
+    usec = _monotonic(where)
     daemon = "kernel" in where
-    unix = _UNIX.search(where)
+    unix = _UNIX.search(where) if usec is None or where.count(".") > 1 else None
     if unix:
         realtime = int(unix.group(1)) * 1000000 + int(unix.group(2))
-        return Stamp(monotonic, realtime, position=position, daemon=daemon)
+        return Stamp(usec, realtime, position=position, daemon=daemon)
     printed, offset, fraction = _printed(where)
-    return Stamp(monotonic, printed=printed, offset_seconds=offset, fraction=fraction, daemon=daemon, position=position)
+    return Stamp(usec, printed=printed, offset_seconds=offset, fraction=fraction, daemon=daemon, position=position)
 
 
 def _cap(digits: str) -> int:
@@ -128,7 +136,7 @@ def _cap(digits: str) -> int:
 
 
 def _printed(where: str) -> Tuple[Optional[Tuple[Optional[int], int, int, int, int, int, int]], Optional[int], bool]:
-    iso = _ISO.search(where)
+    iso = _ISO.search(where) if "-" in where else None
     if iso:
         year, month, day, hour, minute, second = (int(part) for part in iso.groups()[:6])
         offset = None
@@ -142,8 +150,7 @@ def _printed(where: str) -> Tuple[Optional[Tuple[Optional[int], int, int, int, i
     number = _MONTHS.get(bsd.group(2)[:3].lower()) if bsd else None
     if not bsd or not number:
         return None, None, False
-    named_year = bsd.group(1) or bsd.group(8)
-    microsecond = int((bsd.group(7) or "0")[:6].ljust(6, "0"))
-    parts = tuple(int(part) for part in bsd.groups()[2:6])
-    printed = (int(named_year) if named_year else None, number, parts[0], parts[1], parts[2], parts[3], microsecond)
-    return printed, None, bool(bsd.group(7))
+    before, _month, date, hours, minutes, seconds, fraction, behind = bsd.groups()
+    named_year = int(before or behind) if before or behind else None
+    microsecond = int(fraction[:6].ljust(6, "0")) if fraction else 0
+    return (named_year, number, int(date), int(hours), int(minutes), int(seconds), microsecond), None, bool(fraction)

@@ -6,8 +6,10 @@
 Private to this collection.
 """
 
-import re
-from typing import Callable, Iterable, Iterator, Tuple
+import functools
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Tuple
+
+from .patterns import lazy
 
 COLD, HOT = 0, 1
 # Outside a report only lines with one of these matter: every report has its trigger, every kill a line of its own.
@@ -34,7 +36,7 @@ _LOOK_BACK_MISSES = 8
 _SEAM = 64  # longer than any needle
 
 # Lines that stand only in reports: how far back a report reaches whose first line is lost.
-_KIN_BYTES = re.compile(
+_KIN_BYTES = lazy(
     rb"Comm: |Mem-Info|\boom|[kK]illed|(?:memory|swap|kmem): usage|\[ *pid *\]|\] +\d+ +\d+ +\d+ |"
     rb"active_anon|Node \d|lowmem_reserve|hugepages_|pages |Memory cgroup|Hardware name|all [tT]race|\+0x[0-9a-f]+/|"
     rb"R[0-9A-Z]{2}: |Swap|swap |[a-z_]+ \d+\n|pagecache|</?TASK>|Code: "
@@ -119,7 +121,20 @@ def _nothing_in(fresh: bytes, buffer: bytes, needles: Tuple[bytes, ...]) -> bool
     if fresh.rfind(b"\n", -LONGEST) < 0:  # an over-long line may begin here
         return False
     seam = buffer[-_SEAM:] + fresh[:_SEAM]
-    return all(needle not in seam and needle not in fresh for needle in needles)
+    if any(needle in seam for needle in needles):
+        return False
+    # One byte is sought ten times faster than a needle, and where it is frequent, it is found at once.
+    common, own = _bytes_of(needles)
+    if any(byte not in fresh for byte in common):
+        return True
+    return not any(all(byte in fresh for byte in own[needle]) and needle in fresh for needle in needles)
+
+
+@functools.lru_cache(maxsize=4)
+def _bytes_of(needles: Tuple[bytes, ...]) -> Tuple[FrozenSet[int], Dict[bytes, FrozenSet[int]]]:
+    """The bytes that every needle has, and the others of each: a text without one of them does not have the needle."""
+    common = frozenset(needles[0]).intersection(*needles[1:])
+    return common, {needle: frozenset(needle) - common for needle in needles}
 
 
 def _whole_record(buffer: bytes, end: int, ended: bool) -> int:

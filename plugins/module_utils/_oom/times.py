@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """When a record was printed, as far as its transport tells. Private to this collection."""
 
-import calendar
 from typing import Callable, NamedTuple, Optional, Tuple
 
 from .rows import Stamp
@@ -72,9 +71,10 @@ def _epoch(stamp: Stamp, context: Context) -> Optional[float]:
 
 
 def _utc(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int:
-    if not (1 <= month <= 12 and 1 <= day <= calendar.monthrange(year, month)[1] and hour < 24 and minute < 60):
+    days = _days(year, month, day)
+    if _civil(days) != (year, month, day) or hour > 23 or minute > 59:
         raise ValueError("no such time")
-    return calendar.timegm((year, month, day, hour, minute, min(second, 59), 0, 0, 0))
+    return ((days * 24 + hour) * 60 + minute) * 60 + min(second, 59)
 
 
 def iso(epoch: Optional[float]) -> Optional[str]:
@@ -85,6 +85,13 @@ def iso(epoch: Optional[float]) -> Optional[str]:
     days, rest = divmod(seconds, 86400)
     year, month, day = _civil(days)
     return "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % (year, month, day, rest // 3600, rest // 60 % 60, rest % 60, micro)
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """A date of the proleptic Gregorian calendar as days since the epoch: the inverse of :func:`_civil`."""
+    era, year_of_era = divmod(year - (month <= 2), 400)
+    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
 
 
 def _civil(days: int) -> Tuple[int, int, int]:
