@@ -8,10 +8,13 @@ recorded transcripts.
 """
 
 import errno
+import functools
 import os
+import select
 import shutil
 import subprocess
 import tempfile
+import time
 from typing import BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 CHUNK = 1024 * 1024
@@ -38,10 +41,15 @@ class Running(NamedTuple):
     end: Callable[[], Ended]
 
 
-def popen(argv: Sequence[str]) -> Running:
+class OverdueError(Exception):
+    """A command has not printed all in its time."""
+
+
+def popen(argv: Sequence[str], seconds: Optional[float] = None) -> Running:
     """Start a command and stream its stdout; ``end`` (call it always) ends the child and collects its status.
 
-    A program that cannot be started is status 127, as in a shell.
+    A program that cannot be started is status 127, as in a shell. With ``seconds``, reading on after so long a time
+    raises OverdueError.
     """
     # Not run_command: it keeps all of the output in memory, and a journal is larger than that.
     complaints: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - open until the command has ended
@@ -57,13 +65,18 @@ def popen(argv: Sequence[str]) -> Running:
         complaints.close()
         said = "{0}: {1}".format(argv[0], reason(error))
         return Running(iter(()), lambda: Ended(127, said))
-    return Running(_chunks(child), lambda: _end(child, complaints))
+    deadline = None if seconds is None else time.monotonic() + seconds
+    return Running(_chunks(child, deadline), lambda: _end(child, complaints))
 
 
-def _chunks(child: "subprocess.Popen[bytes]") -> Iterator[bytes]:
+def _chunks(child: "subprocess.Popen[bytes]", deadline: Optional[float]) -> Iterator[bytes]:
     if child.stdout is None:
         return
     while True:
+        if deadline is not None:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([child.stdout], [], [], left)[0]:
+                raise OverdueError()
         chunk = os.read(child.stdout.fileno(), CHUNK)
         if not chunk:
             return
@@ -97,6 +110,11 @@ class Host(NamedTuple):
     root: str = "/"
     stream: Callable[[Sequence[str]], Running] = popen
     which: Callable[[str], Optional[str]] = which
+
+
+def hurried(host: Host, seconds: float) -> Host:
+    """The same host, where a command has so long a time (see ``popen``). A recorded transcript needs none."""
+    return host._replace(stream=functools.partial(popen, seconds=seconds)) if host.stream is popen else host
 
 
 def below(host: Host, path: str) -> str:

@@ -227,7 +227,12 @@ def _match(components: List[str], index: int) -> Optional[_Match]:
     component = components[index]
     if len(component) > _LONGEST_COMPONENT:
         return None
-    parent = components[index - 1][:_LONGEST_COMPONENT] if index else ""
+    found = _recognised(component, components[index - 1][:_LONGEST_COMPONENT] if index else "")
+    return _Match(index, *found) if found else None
+
+
+@functools.lru_cache(maxsize=1024)  # the paths of a tree share their beginnings
+def _recognised(component: str, parent: str) -> Optional[Tuple[_Row, Dict[str, Any]]]:
     for row in _ROWS:
         found = row.component.fullmatch(component)
         if not found:
@@ -238,7 +243,7 @@ def _match(components: List[str], index: int) -> Optional[_Match]:
             if not above:
                 continue
             groups.update(above.groupdict())
-        return _Match(index, row, _fields(row, groups))
+        return row, _fields(row, groups)
     return None
 
 

@@ -5,6 +5,7 @@
 
 import sys
 
+import pytest
 from ansible_collections.oom.forensics.plugins.module_utils._host import run
 
 PYTHON = sys.executable
@@ -40,6 +41,27 @@ def test_a_command_that_ignores_its_closed_pipe_is_killed():
     running = run.popen([PYTHON, "-c", code])
     assert next(running.chunks) == b"x"
     assert running.end().status == -9
+
+
+def test_a_command_that_prints_too_slowly_is_left_with_what_it_printed():
+    code = "import sys, time; sys.stdout.write('x'); sys.stdout.flush(); time.sleep(600)"
+    running = run.hurried(run.Host(), 0.5).stream([PYTHON, "-c", code])
+    assert next(running.chunks) == b"x"
+    with pytest.raises(run.OverdueError):
+        next(running.chunks)
+    assert running.end().status == -9
+
+
+def test_a_command_that_is_fast_enough_is_read_to_its_end():
+    code = "import sys; sys.stdout.write('a' * 3000000)"
+    running = run.hurried(run.Host(), 60).stream([PYTHON, "-c", code])
+    assert sum(map(len, running.chunks)) == 3000000
+    assert running.end().status == 0
+
+
+def test_a_recorded_transcript_is_never_hurried():
+    recorded = run.Host(stream=lambda argv: None)
+    assert run.hurried(recorded, 1) is recorded
 
 
 def test_a_command_that_is_not_there():
