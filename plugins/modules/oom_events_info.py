@@ -27,6 +27,13 @@ options:
     type: str
     choices: [summary, full]
     default: full
+  workload_names:
+    description:
+      - Whether to ask the host's container engines for names, images and labels. No environment variable is read, and
+        no daemon is started.
+      - Where only O(paths) are read, which may be of another host, nobody is asked.
+    type: bool
+    default: true
   max_result_bytes:
     description:
       - Keep the JSON of the result within this size. The oldest events are left out first, and RV(coverage.truncated)
@@ -227,6 +234,12 @@ coverage:
     ring_buffer_overrun: {description: Whether the ring buffer has lost its oldest records.,
       type: bool, returned: always}
     journal_missed: {description: Kernel records that journald says it missed., type: int, returned: always}
+    companions:
+      description: >-
+        The sources of RV(events[].context) and of kills by daemons, with the keys of RV(coverage.sources).
+      type: list
+      elements: dict
+      returned: always
     journal_cursor: {description: Where O(cursor) may read on., type: str, returned: always}
     truncated: {description: Whether events were left out., type: bool, returned: always}
     events_total: {description: Events that were found., type: int, returned: always}
@@ -237,6 +250,7 @@ coverage:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.oom.forensics.plugins.module_utils._budget import fit, summarize
+from ansible_collections.oom.forensics.plugins.module_utils._host import engines
 from ansible_collections.oom.forensics.plugins.module_utils._host.collect import collect_events
 from ansible_collections.oom.forensics.plugins.module_utils._host.run import Host
 from ansible_collections.oom.forensics.plugins.module_utils._options import (
@@ -254,6 +268,7 @@ def main():
         argument_spec=dict(
             COLLECT_SPEC,
             detail={"type": "str", "choices": ["summary", "full"], "default": "full"},
+            workload_names={"type": "bool", "default": True},
             max_result_bytes={"type": "int", "default": 262144},
         ),
         supports_check_mode=True,
@@ -265,7 +280,10 @@ def main():
         arguments = collect_arguments(module.params)
     except OptionError as error:
         module.fail_json(msg=str(error))
-    found = utf8(collect_events(Host(), **arguments))
+    host = Host()
+    of_host = not module.params["paths"] or module.params["sources"] != ["auto"]
+    names = engines.read(host) if of_host and module.params["workload_names"] else None
+    found = utf8(collect_events(host, names=names, **arguments))
     events = found["events"]
     if module.params["detail"] == "summary":
         events = [summarize(event) for event in events]

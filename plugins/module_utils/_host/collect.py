@@ -8,8 +8,9 @@ import os
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from .._oom import context as contexts
 from .._oom.events import Context, merge, parse
-from . import counters, journal, kmsg, logfiles, run
+from . import companions, counters, engines, journal, kmsg, logfiles, naming, run
 from .coverage import Unreadable, counted, row
 
 AUTO = "auto"
@@ -67,6 +68,7 @@ def collect_events(
     max_events: int = 1000,
     max_tasks: Optional[int] = None,
     raw: bool = False,
+    names: Optional[engines.Names] = None,
 ) -> Dict[str, Any]:
     """Read the sources and return ``{'events': [...], 'coverage': {...}}``: one event per kill, oldest first.
 
@@ -77,6 +79,7 @@ def collect_events(
     :arg boots: ``all`` or ``current``.
     :arg cursor: ``journal_cursor`` of an earlier run: only what was logged since. Other sources are cut at its time.
     :arg max_events: the newest are returned; the totals count all.
+    :arg names: what the host's engines call their workloads; without it an event names a container by its id.
 
     Nothing raises on an unreadable source: it is a row of ``coverage.sources`` with its error, and ``advice`` says
     what to do. A report that the kernel still prints is left for the next run: ``journal_cursor`` stands before it.
@@ -84,6 +87,9 @@ def collect_events(
     ``kills_unlogged`` = ``kernel_counter`` - ``kills_parsed``, not below 0. The counter is read before the logs. It
     is null where the kernel does not count, no log of the running host was read, or only a part of the running boot
     was asked for (``since``, ``until``, ``cursor``).
+
+    Kills by daemons in user space are events too (``killer``), which the kernel does not count. What other programs
+    logged of a kill is its ``context``. ``coverage.companions`` says where that was read.
     """
     kept = _Kept(max_events)
     report = _Report(explicit=AUTO not in sources)
@@ -99,7 +105,16 @@ def collect_events(
         for event in _READERS[name](request, report):
             if _asked_for(event, request):
                 kept.add(event)
-    return _result(request, report, kept, of_host)
+    said = _companions(request, report, named)
+    for event in said.events:
+        if _asked_for(event, request):
+            kept.add(event)
+    found = _result(request, report, kept, of_host)
+    found["coverage"]["companions"] = said.rows
+    found["events"] = contexts.join(found["events"], said.facts)
+    if names is not None:
+        found["events"] = naming.named(host, found["events"], names, journal_directory)
+    return found
 
 
 def _facts(host: run.Host) -> _Facts:
@@ -126,6 +141,7 @@ class _Report:
         self.of_running_host = False  # whether a log of the running host was read
         self.journal_missed: Optional[int] = None
         self.journal_cursor: Optional[str] = None
+        self.cursor_vanished = False
         self.read_from: Optional[float] = None  # epoch seconds that the earlier run had read up to
 
     def open(self, source: str, path: Optional[str]) -> Dict[str, Any]:
@@ -168,6 +184,7 @@ def _read_journal(request: _Request, report: _Report) -> Iterator[Dict[str, Any]
         return
     about["available"] = True
     report.of_running_host = report.of_running_host or place is None
+    report.cursor_vanished = found.vanished
     if found.vanished:
         report.advise(_CURSOR_VANISHED)
     if found.begin:
@@ -246,6 +263,22 @@ def _read_file(request: _Request, report: _Report, log: logfiles.LogFile) -> Ite
         report.of_running_host = report.of_running_host or not request.paths
     except Unreadable as error:
         report.unreadable(about, error)
+
+
+def _companions(request: _Request, report: _Report, named: Sequence[str]) -> companions.Found:
+    """What the programs beside the kernel logged; the ring buffer alone has none of it."""
+    if "journal" not in named and "files" not in named:
+        return companions.Found([], [], [])
+    return companions.read(
+        request.host,
+        since=request.since,
+        until=request.until,
+        cursor=None if report.cursor_vanished else request.cursor,
+        current_boot=request.current_boot,
+        journal_directory=request.journal_directory,
+        log_paths=request.paths,
+        raw=request.raw,
+    )
 
 
 _Reader = Callable[[_Request, _Report], Iterator[Dict[str, Any]]]
@@ -343,6 +376,7 @@ _BRIEF_KEYS = (
     "time_error_seconds",
     "monotonic_usec",
     "page_size",
+    "killer",
     "victims",
     "kill_lines",
     "group_kill",
@@ -352,7 +386,7 @@ _CUT_OFF = {"missing": ["all"] * 99, "gaps": 0}  # the least complete of all cop
 
 
 def _brief(event: Dict[str, Any]) -> Dict[str, Any]:
-    return dict({key: event[key] for key in _BRIEF_KEYS}, raw=None, completeness=_CUT_OFF)
+    return dict({key: event[key] for key in _BRIEF_KEYS}, raw=None, context=[], completeness=_CUT_OFF)
 
 
 def _newest(merged: Sequence[Dict[str, Any]], most: int) -> List[Dict[str, Any]]:

@@ -90,18 +90,19 @@ def look(host: run.Host, options: Options) -> Journal:
 
     Raises Unreadable where there is no journal or it may not be read.
     """
-    _exists(host, options)
+    require_journal(host, options)
     # Reversed: with -n alone systemd 252 begins at the journal's end and finds nothing before --until.
-    newest = _one(host, options, ["--reverse", "-n", "1", _KERNEL] + _boot(options) + _until(options))
+    newest = _one(host, options, ["--reverse", "-n", "1", _KERNEL] + of_boot(options) + no_later(options))
     if newest is None and options.until is None:
         raise Unreadable("{0} has no records of the kernel.".format(_name(options)), exists=bool(_given(options)))
     begin = _one(host, options, ["--cursor=" + options.cursor, "-n", "1"], tolerant=True) if options.cursor else None
     vanished = options.cursor is not None and (begin is None or begin.cursor != options.cursor)
-    oldest = _one(host, options, [_KERNEL] + _boot(options) + _since(options) + _until(options))
+    oldest = _one(host, options, [_KERNEL] + of_boot(options) + _since(options) + no_later(options))
     return Journal(oldest, newest, None if vanished else begin, vanished)
 
 
-def _exists(host: run.Host, options: Options) -> None:
+def require_journal(host: run.Host, options: Options) -> None:
+    """Raise Unreadable where the host has no journalctl, or no journal where it should be."""
     if host.which("journalctl") is None:
         raise Unreadable("This host has no journalctl.", exists=False)
     if _given(options):
@@ -117,14 +118,14 @@ def _is_there(host: run.Host, directory: str) -> bool:
 
 def _one(host: run.Host, options: Options, arguments: List[str], tolerant: bool = False) -> Optional[Entry]:
     """The first record that a call gives; None if there is none (or, if tolerant, if the call fails)."""
-    running = host.stream(_argv(host, options, ["-o", "export"] + arguments))
+    running = host.stream(command(host, options, ["-o", "export"] + arguments))
     try:
         entry = next((_entry(record) for record in split(running.chunks)), None)
     finally:
         ended = running.end()
     if entry is None and ended.status and tolerant:
         return None
-    _check(options, ended, failed=entry is None and ended.status != 0 and bool(ended.stderr.strip()))
+    check(options, ended, failed=entry is None and ended.status != 0 and bool(ended.stderr.strip()))
     return entry
 
 
@@ -149,7 +150,8 @@ def _name(options: Options) -> str:
     return "The journal in {0}".format(place) if place else "The system journal"
 
 
-def _check(options: Options, ended: run.Ended, failed: bool) -> None:
+def check(options: Options, ended: run.Ended, failed: bool) -> None:
+    """Raise Unreadable where journalctl ended because it could not read."""
     which = _name(options)
     if any(words in ended.stderr for words in _DENIED):
         raise Unreadable("{0} could not be read: this user may not.".format(which), _ADVICE)
@@ -169,8 +171,8 @@ def persistent(host: run.Host) -> Optional[bool]:
 
 def missed(host: run.Host, options: Options) -> Optional[int]:
     """How many kernel messages journald itself says that it missed, in the asked part; None if it cannot be asked."""
-    arguments = ["-o", "cat"] + list(_MISSED) + _boot(options) + _since(options) + _until(options)
-    running = host.stream(_argv(host, options, arguments))
+    arguments = ["-o", "cat"] + list(_MISSED) + of_boot(options) + _since(options) + no_later(options)
+    running = host.stream(command(host, options, arguments))
     said = b"".join(running.chunks)
     ended = running.end()
     if ended.status and ended.stderr.strip():
@@ -181,7 +183,7 @@ def missed(host: run.Host, options: Options) -> Optional[int]:
 def before(host: run.Host, options: Options, cursor: str) -> Optional[str]:
     """Cursor of the kernel record before the one of ``cursor``; None if there is none."""
     arguments = ["-o", "export", "--cursor=" + cursor, "--reverse", "-n", "2", _KERNEL]
-    running = host.stream(_argv(host, options, arguments))
+    running = host.stream(command(host, options, arguments))
     entries = [_entry(record) for record in split(running.chunks)]
     running.end()
     return next((entry.cursor for entry in entries if entry.cursor != cursor), None)
@@ -200,12 +202,12 @@ def windows(host: run.Host, options: Options, journal: Journal, about: Dict[str,
     if journal.newest is None or (journal.begin and journal.begin.cursor == journal.newest.cursor):
         return
     begin = journal.begin
-    if begin and options.since is not None and _usec(options.since) > begin.usec:
+    if begin and options.since is not None and microseconds(options.since) > begin.usec:
         begin = None  # journalctl takes only one of the two: the later
     try:
         plan = _planned(_hits(host, options, begin, about))
     except _NoGrepError:
-        running = _start(host, options, _from(options, begin) + _until(options))
+        running = _start(host, options, _from(options, begin) + no_later(options))
         yield _exported(running, begin, about, set())
         return
     calls = (_start(host, options, _limits(begin, window)) for window in plan)
@@ -247,9 +249,9 @@ class _Hit(NamedTuple):
 def _hits(host: run.Host, options: Options, begin: Optional[Entry], about: Dict[str, Any]) -> Iterator[_Hit]:
     """The key lines of reports, in the journal's order."""
     arguments = (
-        ["-o", "export", "--grep=" + _PATTERN, _KERNEL] + _boot(options) + _from(options, begin) + _until(options)
+        ["-o", "export", "--grep=" + _PATTERN, _KERNEL] + of_boot(options) + _from(options, begin) + no_later(options)
     )
-    running = host.stream(_argv(host, options, arguments))
+    running = host.stream(command(host, options, arguments))
     skipped = begin.cursor if begin else None
     try:
         for rows in records.export_rows(running.chunks):
@@ -332,12 +334,12 @@ def _fewer(plan: List[_Window], most: int) -> List[_Window]:
 
 def _limits(begin: Optional[Entry], window: _Window) -> List[str]:
     """Of `since` and `until` the events are judged, not their records: a report may begin before, or end behind."""
-    first = "--cursor=" + begin.cursor if begin and window.start <= begin.usec else "--since=" + _moment(window.start)
-    return [first, "--until=" + _moment(window.end)]
+    first = "--cursor=" + begin.cursor if begin and window.start <= begin.usec else "--since=" + moment(window.start)
+    return [first, "--until=" + moment(window.end)]
 
 
 def _start(host: run.Host, options: Options, limits: List[str]) -> run.Running:
-    return host.stream(_argv(host, options, ["-o", "export", _KERNEL] + _boot(options) + limits))
+    return host.stream(command(host, options, ["-o", "export", _KERNEL] + of_boot(options) + limits))
 
 
 def _exported(
@@ -396,7 +398,8 @@ def _note(ended: run.Ended, about: Dict[str, Any]) -> None:
 # --- arguments ------------------------------------------------------------------------------------------------------
 
 
-def _argv(host: run.Host, options: Options, arguments: Sequence[str]) -> List[str]:
+def command(host: run.Host, options: Options, arguments: Sequence[str]) -> List[str]:
+    """The argv of journalctl for this journal, with further arguments."""
     return [host.which("journalctl") or "journalctl", "--no-pager", "--all"] + _place(host, options) + list(arguments)
 
 
@@ -410,16 +413,18 @@ def _place(host: run.Host, options: Options) -> List[str]:
     return [] if run.live(host) else ["--root=" + host.root]
 
 
-def _boot(options: Options) -> List[str]:
+def of_boot(options: Options) -> List[str]:
+    """The match of one boot; nothing where all are asked for."""
     return ["_BOOT_ID=" + options.boot_id] if options.boot_id else []
 
 
 def _since(options: Options) -> List[str]:
-    return [] if options.since is None else ["--since=" + _moment(_usec(options.since))]
+    return [] if options.since is None else ["--since=" + moment(microseconds(options.since))]
 
 
-def _until(options: Options) -> List[str]:
-    return [] if options.until is None else ["--until=" + _moment(_usec(options.until))]
+def no_later(options: Options) -> List[str]:
+    """The argument for the end of the time asked for."""
+    return [] if options.until is None else ["--until=" + moment(microseconds(options.until))]
 
 
 def _from(options: Options, begin: Optional[Entry]) -> List[str]:
@@ -427,11 +432,12 @@ def _from(options: Options, begin: Optional[Entry]) -> List[str]:
     return ["--cursor=" + begin.cursor] if begin else _since(options)
 
 
-def _usec(seconds: float) -> int:
+def microseconds(seconds: float) -> int:
     return int(round(seconds * 1000000))
 
 
-def _moment(usec: int) -> str:
+def moment(usec: int) -> str:
+    """A time as journalctl takes it: `@` and seconds since the epoch."""
     return "@{0}.{1:06d}".format(*divmod(max(0, usec), 1000000))
 
 

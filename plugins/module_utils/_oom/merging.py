@@ -16,12 +16,14 @@ def merge(events: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
     """One event per kill, in the order of time: the most complete copy, with the origins of all.
 
     Copies are recognised by their victims' numbers; two kills with the same numbers that provably differ
-    in boot or time stay two, the later with `-2`, `-3` … behind its id. Input events are not changed.
+    in boot or time stay two, the later with `-2`, `-3` … behind its id; so do kills of one process by two killers.
+    Input events are not changed.
     """
     groups: List[List[Dict[str, Any]]] = []
-    known: Dict[str, List[int]] = {}
+    known: Dict[Tuple[str, str], List[int]] = {}
     for each in events:
-        marks = [fingerprint(victim) for victim in each["victims"]] or [each["id"].split("-")[0]]
+        numbers = [fingerprint(victim) for victim in each["victims"]] or [each["id"].split("-")[0]]
+        marks = [(each["killer"], number) for number in numbers]
         candidates = (index for mark in marks for index in known.get(mark, ()))
         # The first and the last copy bound a group's times: comparing with each would take quadratic time in a flood.
         place = next(
@@ -86,9 +88,14 @@ def _joined_event(copies: List[Dict[str, Any]]) -> Dict[str, Any]:
         victim["reaped"] = next((value for value in reaped if value is not None), None)
     best["kill_lines"] = max(each["kill_lines"] for each in copies)
     best["group_kill"] = any(each["group_kill"] for each in copies)
+    best["context"] = _distinct(said for each in ranked for said in each["context"])
     origins = [origin for each in copies for origin in each["origins"]]
-    best["origins"] = list({tuple(sorted(origin.items(), key=str)): origin for origin in origins}.values())
+    best["origins"] = _distinct(origins)
     return best
+
+
+def _distinct(entries: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    return list({tuple(sorted(each.items(), key=str)): each for each in entries}.values())
 
 
 def _fullness(each: Dict[str, Any]) -> Tuple[int, int, int, int]:

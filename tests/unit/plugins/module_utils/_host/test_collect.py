@@ -33,6 +33,7 @@ COVERAGE = [
     "events_total",
     "events_returned",
     "advice",
+    "companions",
 ]
 
 
