@@ -34,6 +34,10 @@ help: ## List the targets
 collect: .venv/made ## Collect the OOM kills of INVENTORY (this machine by default) and show them
 	$(PLAY) oom.forensics.collect_oom $(EXTRA)
 
+.PHONY: audit
+audit: .venv/made ## Audit the memory settings and the kills of INVENTORY (this machine by default)
+	$(PLAY) oom.forensics.audit_memory $(EXTRA)
+
 .PHONY: drill
 drill: .venv/made ## Make one safe, real OOM kill on INVENTORY and say which logs show it
 	$(PLAY) oom.forensics.drill_oom $(EXTRA)

@@ -12,8 +12,8 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.oom.forensics.plugins.module_utils._evidence_spec import EVIDENCE_SPEC
-from ansible_collections.oom.forensics.plugins.module_utils._options import OptionError, collect_arguments
+from ansible_collections.oom.forensics.plugins.module_utils._evidence_spec import EVIDENCE_SPEC, evidence_arguments
+from ansible_collections.oom.forensics.plugins.module_utils._options import OptionError
 from ansible_collections.oom.forensics.plugins.plugin_utils import _evidence
 
 MODULE = "oom.forensics.oom_evidence"
@@ -55,11 +55,9 @@ class ActionModule(ActionBase):
         """The checked options. A wrong one fails here, before the host is contacted."""
         _validated, options = self.validate_argument_spec(argument_spec=EVIDENCE_SPEC)
         try:
-            collect_arguments(options)
+            evidence_arguments(options)
         except OptionError as error:
             raise AnsibleActionFail(str(error)) from error
-        if options["keep"] < 1:
-            raise AnsibleActionFail(f"keep: {options['keep']} is too small; the least is 1.")
         return options
 
     def _spooled(
@@ -81,7 +79,8 @@ class ActionModule(ActionBase):
         coverage = document["coverage"]
         result.pop("invocation", None)
         result.update({key: coverage[key] for key in _COUNTS}, path=path, status="ok")
-        result.update(events_total=len(document["events"]), events_new=new)
+        result.update(events_total=len(document["events"]), events_new=new, workloads_named=len(document["names"]))
+        result["cgroups_total"] = (coverage.get("cgroups") or {}).get("cgroups_total")
         result["advice"] = result["advice"][:_LONGEST_ADVICE]
         if path is None:
             result["msg"] = "Check mode: the host was read, and nothing was written to the spool."

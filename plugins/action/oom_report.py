@@ -12,7 +12,8 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.oom.forensics.plugins.plugin_utils import _evidence, _report
+from ansible_collections.oom.forensics.plugins.plugin_utils import _evidence, _report, _terminal
+from ansible_collections.oom.forensics.plugins.plugin_utils._terminal import visible
 
 _SPEC: dict[str, dict[str, Any]] = {
     "spool": {"type": "path", "default": "oom-evidence/spool"},
@@ -20,10 +21,6 @@ _SPEC: dict[str, dict[str, Any]] = {
     "events_path": {"type": "path"},
     "max_rows": {"type": "int", "default": 50},
 }
-_NO_TERMINAL_COLUMNS = 120
-_DISPLAY_LEAST = 79  # what Display says where there is no terminal, and where it is narrow
-# Asked where the plugin is loaded: the worker that runs it has no terminal any more (ansible-core 2.19).
-_HAS_TERMINAL = os.isatty(1)
 
 
 class ActionModule(ActionBase):
@@ -65,15 +62,7 @@ class ActionModule(ActionBase):
         return result
 
     def _print(self, table: _report.Table, spool: str, events_path: str | None) -> None:
-        lines = table.lines(_terminal_columns(self._display.columns))
-        lines.append(f"Evidence of each host: {_report.visible(spool)}")
-        lines.append(f"All events: {_report.visible(events_path) if events_path else 'not written in check mode'}")
+        lines = table.lines(_terminal.columns(self._display.columns, _report.LEAST_WIDTH))
+        lines.append(f"Evidence of each host: {visible(spool)}")
+        lines.append(f"All events: {visible(events_path) if events_path else 'not written in check mode'}")
         self._display.display("\n" + "\n".join(lines) + "\n")
-
-
-def _terminal_columns(display_columns: int) -> int:
-    """COLUMNS, else the terminal's width as Display measured it, else 120 where the output is no terminal."""
-    asked = os.environ.get("COLUMNS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return max(int(asked), _report.LEAST_WIDTH)
-    return display_columns if _HAS_TERMINAL or display_columns > _DISPLAY_LEAST else _NO_TERMINAL_COLUMNS

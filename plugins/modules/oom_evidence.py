@@ -11,8 +11,8 @@ version_added: 0.1.0
 author:
   - oom.forensics contributors (@oom-forensics)
 description:
-  - Reads the OOM kills that the host's logs remember, what those logs cover, and what kind of host it is, in one
-    round trip.
+  - Reads the OOM kills that the host's logs remember, what those logs cover, the memory settings and use of every
+    cgroup, what its container engines call their workloads, and what kind of host it is, in one round trip.
   - The controller merges that with the host's newest evidence and writes one gzip JSON document, so that the newest
     document of a host is everything that is known about it. Of the journal only what is new is read again.
   - The document goes to C(<spool>/<host>/<UTC time>.json.gz), written atomically and readable by its owner only.
@@ -33,6 +33,16 @@ options:
       - How many documents of the host to keep, the newest ones.
     type: int
     default: 10
+  cgroups:
+    description:
+      - Whether to read the memory settings and the use of every cgroup, as M(oom.forensics.cgroup_memory_info) does.
+    type: bool
+    default: true
+  max_cgroups:
+    description:
+      - How many cgroups to keep. Parents come before their children; what is cut is counted in the coverage.
+    type: int
+    default: 20000
   cursor_machine_id:
     description:
       - Set by the action. The machine that O(cursor) belongs to. On another machine the cursor is not used.
@@ -61,6 +71,8 @@ attributes:
 seealso:
   - module: oom.forensics.oom_events_info
     description: The events of one host as a result.
+  - module: oom.forensics.cgroup_memory_info
+    description: The cgroups of one host as a result.
   - module: oom.forensics.oom_report
     description: Shows what the spool has.
 """
@@ -118,6 +130,16 @@ kills_unlogged:
   type: int
   returned: always
   sample: 1
+cgroups_total:
+  description: Cgroups of the host. Null where they were not read.
+  type: int
+  returned: always
+  sample: 117
+workloads_named:
+  description: Containers, pods and machines whose names are known, those of earlier runs among them.
+  type: int
+  returned: always
+  sample: 12
 truncated:
   description: Whether events were left out.
   type: bool
@@ -132,56 +154,75 @@ advice:
 """
 
 import base64
-import gzip
 import json
 import time
+import zlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.oom.forensics.plugins.module_utils._evidence_spec import EVIDENCE_SPEC
+from ansible_collections.oom.forensics.plugins.module_utils._evidence_spec import EVIDENCE_SPEC, evidence_arguments
+from ansible_collections.oom.forensics.plugins.module_utils._host import cgroupfs, engines, naming
 from ansible_collections.oom.forensics.plugins.module_utils._host.collect import collect_events
 from ansible_collections.oom.forensics.plugins.module_utils._host.facts import host_block
 from ansible_collections.oom.forensics.plugins.module_utils._host.run import Host
 from ansible_collections.oom.forensics.plugins.module_utils._oom.events import iso
-from ansible_collections.oom.forensics.plugins.module_utils._options import OptionError, collect_arguments, utf8
+from ansible_collections.oom.forensics.plugins.module_utils._options import OptionError, utf8
 
 SCHEMA = "oom.forensics/evidence/1"
 
 
 def document(params, arguments):
-    """The evidence of this host (schema C(oom.forensics/evidence/1)) as far as the host knows it."""
+    """The evidence of this host (schema C(oom.forensics/evidence/1)) as far as the host knows it, in pieces of JSON."""
     host = Host()
     block = dict(host_block(host), inventory_name=params["inventory_name"])
     if params["cursor_machine_id"] not in (None, block["machine_id"]):
         arguments["cursor"] = None
     collected_at = iso(time.time())
-    found = collect_events(host, **arguments)
-    return {
+    names = engines.read(host)
+    found = collect_events(host, names=names, **arguments)
+    coverage = dict(found["coverage"], engines=names.sources, cgroups=None)
+    yield b"{"
+    if params["cgroups"]:
+        yield b'"cgroups":['
+        cgroups, coverage["cgroups"] = cgroupfs.read(host, name=naming.namer(names))
+        for index, cgroup in enumerate(cgroups):
+            if index < params["max_cgroups"]:
+                yield (b"," if index else b"") + as_json(cgroup)
+        coverage["cgroups"]["cgroups_returned"] = min(coverage["cgroups"]["cgroups_returned"], params["max_cgroups"])
+        yield b"],"
+    else:
+        yield b'"cgroups":null,'
+    rest = {
         "schema": SCHEMA,
         "status": "ok",
         "error": None,
         "collected_at": collected_at,
         "host": block,
         "cursor_used": arguments["cursor"] is not None,
-        "coverage": found["coverage"],
+        "coverage": coverage,
         "events": found["events"],
-        "cgroups": None,
+        "names": [dict(row, key=key, last_seen=collected_at) for key, row in sorted(names.by_id.items())],
     }
+    yield as_json(rest)[1:]
 
 
-def packed(value):
-    """A value as gzip JSON in base64: a task table shrinks to a tenth on its way through ssh."""
-    text = json.dumps(utf8(value), ensure_ascii=False, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(text.encode("utf-8"), 6)).decode("ascii")
+def as_json(value):
+    return json.dumps(utf8(value), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def packed(pieces):
+    """Pieces of JSON as gzip in base64: a task table shrinks to a tenth on its way through ssh."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+    data = [packer.compress(piece) for piece in pieces]
+    return base64.b64encode(b"".join(data) + packer.flush()).decode("ascii")
 
 
 def main():
     module = AnsibleModule(argument_spec=EVIDENCE_SPEC, supports_check_mode=True)
     try:
-        arguments = collect_arguments(module.params)
+        arguments = evidence_arguments(module.params)
     except OptionError as error:
         module.fail_json(msg=str(error))
-    evidence = document(module.params, arguments)
-    module.exit_json(changed=False, document=packed(evidence))
+    module.exit_json(changed=False, document=packed(document(module.params, arguments)))
 
 
 if __name__ == "__main__":

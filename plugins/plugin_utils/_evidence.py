@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from ansible_collections.oom.forensics.plugins.module_utils._host.engines import fill
 from ansible_collections.oom.forensics.plugins.module_utils._oom.events import iso, merge
 
 from ._shape import wrong
@@ -41,11 +42,19 @@ HOST_KEYS = (
     "memory_available_bytes",
     "swap_total_bytes",
     "swap_free_bytes",
+    "swaps",
+    "zram",
+    "zswap",
+    "commit_limit_bytes",
+    "committed_bytes",
     "cgroup_mode",
     "systemd_version",
     "sysctls",
+    "journald",
     "userspace_oom_killers",
+    "critical_processes",
 )
+MAX_NAMES = 5000  # workloads that a host's documents remember, so that a kill keeps its name when the container is gone
 # What decides whether a journal cursor of an earlier run may be used: only if that run asked for no less.
 REQUEST_KEYS = ("sources", "paths", "since", "until", "boots", "journal_directory", "max_events", "max_tasks", "raw")
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
@@ -191,9 +200,30 @@ def merged(fresh: dict[str, Any], previous: dict[str, Any] | None) -> tuple[dict
     """The fresh document with everything that the previous one knew, and how many kills are new."""
     document = {key: value for key, value in fresh.items() if key != "cursor_used"}
     old = previous["events"] if previous else []
-    document["events"] = merge(old + fresh["events"]) if old else list(fresh["events"])
+    document["names"] = _names(fresh, previous)
+    document["events"] = _named(merge(old + fresh["events"]) if old else fresh["events"], document["names"])
     document["coverage"] = _coverage(fresh, previous, document["events"])
     return document, max(0, len(document["events"]) - len(old))
+
+
+def _names(fresh: dict[str, Any], previous: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What the host's engines call their workloads, now and in earlier runs; the latest seen are kept."""
+    table = {row["key"]: row for row in (previous or {}).get("names", [])}
+    table.update((row["key"], row) for row in fresh["names"])
+    return sorted(table.values(), key=lambda row: (row["last_seen"], row["key"]))[-MAX_NAMES:]
+
+
+def _named(events: list[dict[str, Any]], names: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events with the names that an earlier run learnt, where the host itself does not know them any more."""
+    by_id = {row["key"]: dict(row, name_source="cache") for row in names}
+    return [
+        dict(event, **{part: _named_workload(event[part], by_id) for part in ("workload", "limit_workload")})
+        for event in events
+    ]
+
+
+def _named_workload(workload: dict[str, Any], by_id: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return workload if workload["name_source"] or not by_id else fill(workload, by_id)
 
 
 def _coverage(fresh: dict[str, Any], previous: dict[str, Any] | None, events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -284,6 +314,7 @@ def not_read(host: str, status: str, error: str, previous: dict[str, Any] | None
         "request": known_before.get("request"),
         "coverage": known_before.get("coverage"),
         "events": known_before.get("events", []),
+        "names": known_before.get("names", []),
         "cgroups": known_before.get("cgroups"),
     }
 

@@ -13,23 +13,23 @@ import heapq
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
-from . import _evidence
+from ansible_collections.oom.forensics.plugins.module_utils._oom.workload import label
+
+from . import _evidence, _terminal
+from ._terminal import visible, wrapped
 
 SCHEMA = "oom.forensics/events/1"
 _MIB = 1024 * 1024
 _TITLES = ("HOST", "TIME (UTC)", "VICTIM", "WORKLOAD", "LIMIT", "MEMORY", "NOTE")
-_GAP = 2
 # A column that has to give way keeps at least this; the others are as wide as what they hold.
-_LEAST = {"HOST": 6, "VICTIM": 8, "WORKLOAD": 7, "LIMIT": 7, "NOTE": 7}
+_LEAST = (6, 0, 8, 7, 7, 0, 7)
 LEAST_WIDTH = 74
 _PATHS = ("WORKLOAD",)  # may hold a cgroup's path, whose end says more than its beginning
 _STALE = timedelta(hours=1)
-_UNSAFE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))  # controls, bidi and other format characters
 _LONG_ID = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 _WHAT_TO_DO = {
     "unreachable": "Check it with: ansible -m ansible.builtin.ping '{host}', then collect again.",
@@ -164,11 +164,9 @@ class Table:
         if self.kills > len(rows):
             lines.append(f"({self.kills - len(rows)} older kills are not shown; events.json has all of them)")
         if rows:
-            lines += _grid(rows, width)
+            lines += _terminal.grid(_TITLES, rows, _LEAST, width, _PATHS)
         notices = self._quiet + self._advice + self.unread
-        indent = min(max([width_of(host) for host, _text in notices] + [4]), width // 3) + _GAP
-        for host, text in notices:
-            lines += _notice(host, text, indent, width)
+        lines += _terminal.notices(notices, width) if notices else []
         if self._hidden:
             lines.append(f"({_count(self._hidden, 'more host')} without OOM kills not shown)")
         return lines + ["", *wrapped(self.summary(), width)]
@@ -212,34 +210,9 @@ def _time(event: dict[str, Any]) -> str:
     return "-"
 
 
-# By kind of workload: whether its engine is said, and what may name it, the best first.
-_LABELS = {
-    "container": (True, ("container_name", "name", "id")),
-    "pod": (True, ("pod_name", "name", "pod_uid")),
-    "machine": (True, ("name", "id")),
-    "job": (True, ("id", "name")),
-    "unit": (False, ("unit",)),
-    "scope": (False, ("unit",)),
-    "session": (False, ("unit",)),
-    "slice": (False, ("slice",)),
-    "cgroup": (False, ("name",)),  # of no runtime or manager that is known: the path is all there is
-}
-
-
 def _workload(workload: dict[str, Any]) -> str:
     """Whose processes a cgroup holds, as short as it is still known."""
-    kind = workload["kind"]
-    if kind not in _LABELS:
-        return {None: "-", "root": "/"}.get(kind, kind)
-    says_engine, keys = _LABELS[kind]
-    name = next((workload[key] for key in keys if workload[key]), "?")
-    label = f"{workload['engine'] or kind} {name}" if says_engine else name
-    pod = workload["pod_name"] or (workload["pod_uid"] or "")[:8]
-    if kind == "container" and pod:
-        label += f" in pod {pod}"
-    elif not says_engine and workload["engine"]:
-        label += f" in {workload['engine']} {workload['name'] or workload['id']}"
-    return _LONG_ID.sub(r"\1", label)
+    return "-" if workload["kind"] is None else _LONG_ID.sub(r"\1", label(workload))
 
 
 def _limit(event: dict[str, Any]) -> str:
@@ -346,114 +319,3 @@ def _not_read(entry: dict[str, Any]) -> str:
     return (
         f"{status.upper()}: {error}. {_WHAT_TO_DO.get(status, '').format(host=visible(entry['inventory_name']))}{known}"
     )
-
-
-# --- text on a terminal
-
-
-def visible(text: str) -> str:
-    r"""Text with everything that a terminal would act on spelled out: ESC becomes ``\x1b``."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_spelled(character) for character in text)
-
-
-def _spelled(character: str) -> str:
-    category = unicodedata.category(character)
-    if category not in _UNSAFE and (category != "Zs" or character == " "):
-        return character
-    return character.encode("unicode_escape").decode("ascii")
-
-
-def width_of(text: str) -> int:
-    """Terminal columns of printable text: two for wide East Asian characters, none for combining ones."""
-    if text.isascii():
-        return len(text)
-    return sum(_columns(character) for character in text)
-
-
-def _columns(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
-
-
-def cut(text: str, width: int, at_left: bool = False) -> str:
-    """Text of at most ``width`` columns; an ellipsis stands for what is left out."""
-    if width_of(text) <= width:
-        return text
-    kept, used = [], 1
-    for character in reversed(text) if at_left else text:
-        used += _columns(character)
-        if used > width:
-            break
-        kept.append(character)
-    return "…" + "".join(reversed(kept)) if at_left else "".join(kept) + "…"
-
-
-def _fill(text: str, width: int) -> str:
-    return text + " " * (width - width_of(text))
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """Text in lines of at most ``width`` columns, broken between words where possible."""
-    lines: list[str] = []
-    line = ""
-    for word in text.split(" "):
-        while word:
-            if not line:
-                piece = _prefix(word, width)
-                line, word = piece, word[len(piece) :]
-            elif width_of(line) + 1 + width_of(word) <= width:
-                line, word = f"{line} {word}", ""
-            else:
-                lines.append(line)
-                line = ""
-            if word and line and width_of(line) >= width:
-                lines.append(line)
-                line = ""
-    return [*lines, line] if line else lines
-
-
-def _prefix(word: str, width: int) -> str:
-    used = 0
-    for index, character in enumerate(word):
-        used += _columns(character)
-        if used > width and index:
-            return word[:index]
-    return word
-
-
-def _grid(rows: list[Row], width: int) -> list[str]:
-    """Title and rows with aligned columns; the note wraps, what is too long elsewhere is cut."""
-    widths = _widths(rows, width)
-    lines = []
-    for row in (Row(*_TITLES), *rows):
-        cells = [
-            _fill(cut(text, size, at_left="/" in text and title in _PATHS), size)
-            for title, text, size in zip(_TITLES[:-1], row, widths)
-        ]
-        notes = wrapped(row.note, widths[-1]) or [""]
-        lines.append((" " * _GAP).join([*cells, notes[0]]).rstrip())
-        left = sum(widths[:-1]) + _GAP * len(cells)
-        lines += [" " * left + note for note in notes[1:]]
-    return lines
-
-
-def _widths(rows: list[Row], width: int) -> list[int]:
-    """Column widths: what each holds, then taken from the widest that can give until the row fits."""
-    widths = [max(width_of(row[index]) for row in (Row(*_TITLES), *rows)) for index in range(len(_TITLES))]
-    room = width - _GAP * (len(_TITLES) - 1)
-    while sum(widths) > room:
-        can_give = [index for index, title in enumerate(_TITLES) if widths[index] > _LEAST.get(title, widths[index])]
-        if not can_give:
-            break
-        widest = max(can_give, key=lambda index: widths[index])
-        widths[widest] -= 1
-    return widths
-
-
-def _notice(host: str, text: str, indent: int, width: int) -> list[str]:
-    body = wrapped(text, max(20, width - indent)) or [""]
-    first = _fill(cut(host, indent - _GAP), indent) + body[0]
-    return [first, *(" " * indent + line for line in body[1:])]

@@ -18,9 +18,28 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 # least these keys, or a tuple of alternatives; None stands for null.
 _NUMBER, _TEXT, _MOMENT = (int, None), (str, None), (_TIME, None)
 _USAGE = {"limit_bytes": _NUMBER}
-_WORKLOAD = dict.fromkeys(
-    ("kind", "engine", "id", "name", "pod_uid", "pod_name", "container_name", "unit", "slice"), _TEXT
-)
+_WORKLOAD = {
+    **dict.fromkeys(
+        (
+            "kind",
+            "engine",
+            "id",
+            "name",
+            "image",
+            "pod_uid",
+            "pod_name",
+            "namespace",
+            "container_name",
+            "unit",
+            "slice",
+        ),
+        _TEXT,
+    ),
+    "compose_project": _TEXT,
+    "compose_service": _TEXT,
+    "labels": (dict, None),
+    "name_source": _TEXT,
+}
 _SIZES = ("total_vm_bytes", "anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes")
 _VICTIM = {**dict.fromkeys(_SIZES, _NUMBER), "pid": int, "comm": _TEXT, "reaped": (bool, None)}
 _EVENT = {
@@ -35,6 +54,8 @@ _EVENT = {
     "monotonic_usec": _NUMBER,
     "scope": str,
     "outcome": str,
+    "killer": str,
+    "context": [{"source": str, "time": _MOMENT, "message": str}],
     "limit_level": _TEXT,
     "memory": _USAGE,
     "memory_swap": _USAGE,
@@ -61,6 +82,57 @@ _COVERAGE = {
     "events_returned": int,
     "advice": [str],
 }
+_SHARE = (int, float, None)
+_SWAPPED = ({"max": _NUMBER}, None)
+_CGROUP = {
+    **dict.fromkeys(
+        (
+            "cgroup_version",
+            "memory_current",
+            "memory_peak",
+            "memory_min",
+            "memory_low",
+            "memory_high",
+            "memory_max",
+            "memory_swap_max",
+            "memory_effective_max",
+            "process_count",
+        ),
+        _NUMBER,
+    ),
+    "path": str,
+    "kind": str,
+    "workload": _WORKLOAD,
+    "memory_effective_max_path": _TEXT,
+    "utilisation": _SHARE,
+    "peak_utilisation": _SHARE,
+    "memsw": _SWAPPED,
+    "events": (dict, None),
+    "oom_group": (bool, None),
+    "oom_kill_disable": (bool, None),
+    "under_oom": (bool, None),
+}
+_NAME = {
+    **dict.fromkeys(
+        (
+            "engine",
+            "id",
+            "name",
+            "image",
+            "compose_project",
+            "compose_service",
+            "pod_uid",
+            "pod_name",
+            "namespace",
+            "container_name",
+            "name_source",
+        ),
+        _TEXT,
+    ),
+    "key": str,
+    "labels": (dict, None),
+    "last_seen": _TIME,
+}
 DOCUMENT = {
     "status": re.compile("ok|unreachable|failed"),
     "error": _TEXT,
@@ -68,6 +140,8 @@ DOCUMENT = {
     "host": {"machine_id": _TEXT, "kernel": _TEXT},
     "coverage": (_COVERAGE, None),
     "events": [_EVENT],
+    "cgroups": ([_CGROUP], None),
+    "names": [_NAME],
 }
 
 

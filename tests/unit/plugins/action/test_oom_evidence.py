@@ -11,6 +11,7 @@ import types
 import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible_collections.oom.forensics.plugins.action.oom_evidence import ActionModule
+from ansible_collections.oom.forensics.plugins.module_utils._host import engines
 from ansible_collections.oom.forensics.plugins.module_utils._oom import events as oom
 from ansible_collections.oom.forensics.plugins.plugin_utils import _evidence
 
@@ -46,6 +47,7 @@ def answer(*seconds, machine="m1", cursor="s=1", counter=0, advice=(), cursor_us
         "coverage": coverage,
         "events": events,
         "cgroups": None,
+        "names": [],
         "cursor_used": cursor_used,
     }
     document.update(changed)
@@ -105,6 +107,8 @@ def test_the_result_says_where_and_how_many_and_nothing_else(controller):
         "status": "ok",
         "events_total": 2,
         "events_new": 2,
+        "cgroups_total": None,
+        "workloads_named": 0,
         "kernel_counter": 3,
         "kills_parsed": 2,
         "kills_unlogged": 1,
@@ -226,3 +230,55 @@ def test_only_as_many_documents_as_asked_for_are_kept(controller):
 def test_a_hostile_inventory_name_stays_in_the_spool(controller):
     controller.run(answer(1), host="../../../tmp/x")
     assert [path.name for path in controller.spool.iterdir()] == ["%2E.%2F..%2F..%2Ftmp%2Fx"]
+
+
+CONTAINER = "4f1c" * 16
+REPORT = (
+    b"[%8d.000001] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=x,mems_allowed=0,oom_memcg=/docker/"
+    + CONTAINER.encode()
+    + b",task_memcg=/docker/"
+    + CONTAINER.encode()
+    + b",task=web,pid=%d,uid=0\n"
+)
+
+
+def killed_in_container(second):
+    text = REPORT % (second, 1000 + second) + KILL % (second, 1000 + second)
+    return list(oom.parse([text], oom.Context(boot_id=BOOT, boot_time=1.79e9)))
+
+
+def name_row(seen, key=CONTAINER, name="web"):
+    row = dict.fromkeys(engines.KEYS)
+    return dict(row, key=key, engine="docker", id=key, name=name, name_source="engine", last_seen=seen)
+
+
+def names_of(document):
+    return [(event["workload"]["name"], event["workload"]["name_source"]) for event in document["events"]]
+
+
+def test_a_kill_keeps_its_containers_name_when_the_container_is_gone(controller):
+    controller.run(answer(1, names=[name_row("2026-11-22T21:50:30.000000Z")]))
+    result = controller.run(answer(2, events=killed_in_container(2)))
+    assert result["workloads_named"] == 1
+    assert names_of(controller.newest())[-1] == ("web", "cache")
+
+
+def test_what_the_host_says_today_wins_over_an_earlier_name(controller):
+    controller.run(answer(1, names=[name_row("2026-11-22T21:50:30.000000Z")]))
+    controller.run(answer(1, names=[name_row("2026-11-23T21:50:30.000000Z", name="renamed")]))
+    assert [row["name"] for row in controller.newest()["names"]] == ["renamed"]
+
+
+def test_of_too_many_names_the_latest_seen_are_kept(controller, monkeypatch):
+    monkeypatch.setattr(_evidence, "MAX_NAMES", 2)
+    old = [name_row("2026-11-20T00:00:00.000000Z", key=digit * 64) for digit in "ab"]
+    controller.run(answer(1, names=old))
+    controller.run(answer(1, names=[name_row("2026-11-21T00:00:00.000000Z", key="c" * 64)]))
+    assert [row["key"][0] for row in controller.newest()["names"]] == ["b", "c"]
+
+
+def test_the_result_says_how_many_cgroups_there_are_and_not_which(controller):
+    coverage = json.loads(gzip.decompress(base64.b64decode(answer(1)["document"])))["coverage"]
+    coverage["cgroups"] = {"cgroups_total": 7, "cgroups_returned": 7}
+    result = controller.run(answer(1, coverage=coverage))
+    assert result["cgroups_total"] == 7

@@ -71,6 +71,7 @@ def fresh(events, counter=0, cursor_used=False, machine=MACHINE, sources=(), **c
         "coverage": coverage,
         "events": events,
         "cgroups": None,
+        "names": [],
     }
 
 

@@ -9,7 +9,7 @@ import stat
 
 import pytest
 from ansible_collections.oom.forensics.plugins.module_utils._oom import events as oom
-from ansible_collections.oom.forensics.plugins.plugin_utils import _evidence, _report
+from ansible_collections.oom.forensics.plugins.plugin_utils import _evidence, _report, _terminal
 
 LOG = """\
 [  100.000001] web invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0
@@ -92,14 +92,14 @@ POD = "/kubepods.slice/kubepods-pod0a1b2c3d_1111_2222_3333_444455556666.slice"
     ("cgroup", "workload"),
     [
         (DOCKER, "docker 4f1c2a4f1c2a"),
-        (POD + "/cri-containerd-" + "ab12" * 16 + ".scope", "containerd ab12ab12ab12 in pod 0a1b2c3d"),
-        (POD, "kubernetes 0a1b2c3d-1111-2222-3333-444455556666"),
+        (POD + "/cri-containerd-" + "ab12" * 16 + ".scope", "pod guaranteed 0a1b2c3d/ab12ab12ab12"),
+        (POD, "pod guaranteed 0a1b2c3d"),
         ("/system.slice/web.service", "web.service"),
         (DOCKER + "/system.slice/web.service", "web.service in docker 4f1c2a4f1c2a"),
-        ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope"),
+        ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope uid 1000"),
         ("/system.slice", "system.slice"),
         ("/lxc.payload.web", "lxc web"),
-        ("/slurm/uid_1000/job_55/step_0", "slurm 55"),
+        ("/slurm/uid_1000/job_55/step_0", "slurm 55 step_0"),
         ("/some/place", "/some/place"),
         ("/", "/"),
     ],
@@ -255,7 +255,7 @@ def test_wide_and_combining_characters_keep_the_columns():
     names = ["plain", "日本語日本語", "e\u0301e\u0301", "ｗｉｄｅ"]
     kills = [event(victims=[dict(event()["victims"][0], comm=name)]) for name in names]
     lines = table(entry(events=kills))[:5]
-    places = {_report.width_of(line[: line.index("docker")]) for line in lines[1:]}
+    places = {_terminal.width_of(line[: line.index("docker")]) for line in lines[1:]}
     assert len(places) == 1
 
 
@@ -269,7 +269,7 @@ def test_every_line_fits_the_terminal(width):
         entry("d" * 90, status="failed", error="e" * 500),
         width=width,
     )
-    assert max(map(_report.width_of, lines)) <= width
+    assert max(map(_terminal.width_of, lines)) <= width
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_every_line_fits_the_terminal(width):
     ],
 )
 def test_wrapping(text, width, expected):
-    assert _report.wrapped(text, width) == expected
+    assert _terminal.wrapped(text, width) == expected
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_wrapping(text, width, expected):
     ],
 )
 def test_cutting(text, width, at_left, expected):
-    assert _report.cut(text, width, at_left) == expected
+    assert _terminal.cut(text, width, at_left) == expected
 
 
 # --- events.json

@@ -8,7 +8,9 @@ import gzip
 import json
 
 import pytest
+from ansible_collections.oom.forensics.plugins.module_utils._host import cgroup_memory, engines
 from ansible_collections.oom.forensics.plugins.module_utils._oom import events as oom
+from ansible_collections.oom.forensics.plugins.module_utils._oom.workload import identify
 from ansible_collections.oom.forensics.plugins.plugin_utils import _evidence, _report
 from ansible_collections.oom.forensics.plugins.plugin_utils._shape import wrong
 
@@ -35,6 +37,17 @@ COVERAGE = {
     "events_returned": 1,
     "advice": ["Do something."],
 }
+PATH = "/docker/" + "4f1c" * 16
+CGROUP = dict(
+    cgroup_memory.describe(1, {"memory.usage_in_bytes": b"4096\n", "memory.memsw.limit_in_bytes": b"8192\n"}),
+    path=PATH,
+    depth=2,
+    kind="container",
+    workload=identify(PATH),
+)
+NAME = dict(
+    dict.fromkeys(engines.KEYS), key="4f1c" * 16, id="4f1c" * 16, name="web", last_seen="2026-11-22T21:50:30.000000Z"
+)
 GOOD = {
     "schema": _evidence.SCHEMA,
     "status": "ok",
@@ -43,6 +56,8 @@ GOOD = {
     "host": {"machine_id": "1", "kernel": "6.1"},
     "coverage": COVERAGE,
     "events": list(oom.parse([TEXT], oom.Context(boot_time=1.79e9))),
+    "cgroups": [CGROUP],
+    "names": [NAME],
     "request": {"since": None, "until": None},
     "cursor_used": False,
 }
@@ -89,6 +104,10 @@ def test_a_good_document_passes():
         (("coverage", "advice"), "text", "coverage.advice"),
         (("host", "machine_id"), ["x"], "host.machine_id"),
         (("events",), {}, "events"),
+        (("events", 0, "workload", "labels"), "a=b", "events[0].workload.labels"),
+        (("cgroups", 0, "memory_max"), "8388608", "cgroups[0].memory_max"),
+        (("cgroups", 0, "path"), None, "cgroups[0].path"),
+        (("names", 0, "last_seen"), "today", "names[0].last_seen"),
         (("status",), "fine", "status"),
     ],
 )
