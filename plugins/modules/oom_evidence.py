@@ -159,6 +159,7 @@ import time
 import zlib
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.oom.forensics.plugins.module_utils._cgroup_options import STAT
 from ansible_collections.oom.forensics.plugins.module_utils._evidence_spec import EVIDENCE_SPEC, evidence_arguments
 from ansible_collections.oom.forensics.plugins.module_utils._host import cgroupfs, engines, naming
 from ansible_collections.oom.forensics.plugins.module_utils._host.collect import collect_events
@@ -183,7 +184,9 @@ def document(params, arguments):
     yield b"{"
     if params["cgroups"]:
         yield b'"cgroups":['
-        cgroups, coverage["cgroups"] = cgroupfs.read(host, name=naming.namer(names))
+        cgroups, coverage["cgroups"] = cgroupfs.read(
+            host, with_stat=STAT, with_pressure=True, name=naming.namer(names)
+        )
         for index, cgroup in enumerate(cgroups):
             if index < params["max_cgroups"]:
                 yield (b"," if index else b"") + as_json(cgroup)

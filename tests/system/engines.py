@@ -71,7 +71,12 @@ class Engine:
     def call(self, *arguments, check=True):
         """The engine's command; its output. With ``check``, a failure ends the test with what it said."""
         done = subprocess.run(
-            [self.name, *arguments], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+            [self.name, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
         if check and done.returncode:
             raise AssertionError("{0} {1}: {2}".format(self.name, " ".join(arguments), done.stderr))
@@ -148,7 +153,7 @@ def docker():
     """Docker: the daemon that runs here, else one of our own at the default socket."""
     with _traces_removed(), tempfile.TemporaryDirectory(prefix="oom-forensics-") as scratch:
         with contextlib.ExitStack() as stack:
-            if subprocess.run(["docker", "ps"], capture_output=True, timeout=60).returncode:
+            if subprocess.run(["docker", "ps"], capture_output=True, timeout=60, check=False).returncode:
                 stack.enter_context(_dockerd(Path(scratch)))
             engine = Engine("docker")
             engine.call("import", "--change", "ENV SECRET=" + SECRET, _image(Path(scratch)), IMAGE)

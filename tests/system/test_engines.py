@@ -123,7 +123,7 @@ def test_podman_is_not_asked_before_it_ran(podman, monkeypatch, tmp_path):
     empty.write_text('[engine]\ntmp_dir = "{0}/tmp"\nstatic_dir = "{0}/static"\n'.format(tmp_path))
     monkeypatch.setenv("CONTAINERS_CONF", str(empty))
     asked = []
-    host = HOST._replace(stream=lambda argv: asked.append(argv))
+    host = HOST._replace(stream=asked.append)
     before = sorted(tmp_path.rglob("*"))
     names = engines.read(host._replace(which=lambda name: run.which(name) if name == "podman" else None))
     assert asked == []

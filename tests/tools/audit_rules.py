@@ -56,8 +56,10 @@ rules:
 | `id` | lowercase letters, digits and hyphens |
 | `severity` | `info`, `low`, `medium`, `high` or `critical` |
 | `title` | what is wrong, for a list |
-| `offenders` | a [JMESPath](https://jmespath.org) expression over one evidence document that returns what offends: a list of objects, empty if nothing does. `subject` is the readable name, by default the host; `path` a cgroup; every other key is a fact |
-| `needs` | optional: expressions that must not be null. If one is, the rule is not evaluated. So it is where `offenders` itself returns null |
+| `offenders` | a [JMESPath](https://jmespath.org) expression over one evidence document: a list of objects, empty if \
+nothing offends. `subject` is the readable name, by default the host; `path` a cgroup; every other key is a fact |
+| `needs` | optional: expressions that must not be null. If one is, the rule is not evaluated. So it is where \
+`offenders` itself returns null |
 | `message` | optional: a sentence about one offender with `{fact}` or `{fact:format}`; formats are `size` (of bytes), `percent` (of a ratio) and `time` |
 | `why` | a sentence: why this is a problem |
 | `what` | a sentence: what to do |

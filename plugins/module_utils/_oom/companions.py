@@ -73,10 +73,9 @@ def from_journal(record: Dict[str, Any]) -> Optional[Said]:
     if any(name in record for name in _OF_CONTAINERS):
         return None
     text = _message(record.get("MESSAGE"))
-    found = _speaker(record, text) if text else None
-    if text is None or found is None:
+    program, uid = (_speaker(record, text) if text else None) or (None, 0)
+    if text is None or program is None:
         return None
-    program, uid = found
     return Said(
         program=program,
         text=text[:_LONGEST],
