@@ -184,9 +184,7 @@ def document(params, arguments):
     yield b"{"
     if params["cgroups"]:
         yield b'"cgroups":['
-        cgroups, coverage["cgroups"] = cgroupfs.read(
-            host, with_stat=STAT, with_pressure=True, name=naming.namer(names)
-        )
+        cgroups, coverage["cgroups"] = cgroupfs.read(host, with_stat=STAT, with_pressure=True, name=naming.namer(names))
         for index, cgroup in enumerate(cgroups):
             if index < params["max_cgroups"]:
                 yield (b"," if index else b"") + as_json(cgroup)
