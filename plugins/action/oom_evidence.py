@@ -81,7 +81,7 @@ class ActionModule(ActionBase):
         result.update({key: coverage[key] for key in _COUNTS}, path=path, status="ok")
         result.update(events_total=len(document["events"]), events_new=new, workloads_named=len(document["names"]))
         result["cgroups_total"] = (coverage.get("cgroups") or {}).get("cgroups_total")
-        result["advice"] = result["advice"][:_LONGEST_ADVICE]
+        result["advice"] = _advice(coverage)[:_LONGEST_ADVICE]
         if path is None:
             result["msg"] = "Check mode: the host was read, and nothing was written to the spool."
         return result
@@ -109,6 +109,14 @@ def _module_args(
     if cursor and machine_id and not options["cursor"]:
         arguments.update(cursor=cursor, cursor_machine_id=machine_id)
     return arguments
+
+
+def _advice(coverage: dict[str, Any]) -> list[str]:
+    """What to do where logs, cgroups or an engine could not be read; each sentence once."""
+    parts = [coverage, coverage.get("cgroups") or {}]
+    sentences = [sentence for part in parts for sentence in part.get("advice") or []]
+    sentences += [engine["advice"] for engine in coverage.get("engines") or [] if engine["advice"]]
+    return list(dict.fromkeys(sentences))
 
 
 def _reason(result: dict[str, Any]) -> str:

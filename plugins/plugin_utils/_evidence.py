@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -54,12 +55,13 @@ HOST_KEYS = (
     "userspace_oom_killers",
     "critical_processes",
 )
+MAX_DEPTH = 32  # of lists and dicts in one another, twice of what evidence has
 MAX_NAMES = 5000  # workloads that a host's documents remember, so that a kill keeps its name when the container is gone
 # What decides whether a journal cursor of an earlier run may be used: only if that run asked for no less.
 REQUEST_KEYS = ("sources", "paths", "since", "until", "boots", "journal_directory", "max_events", "max_tasks", "raw")
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _SUFFIX = ".json.gz"
-_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z\.json\.gz")
+_NAME = re.compile(r"[12]\d{7}T\d{6}\.\d{6}Z\.json\.gz")
 _TEMPORARY = ".tmp-"
 _STALE_SECONDS = 3600.0
 
@@ -114,12 +116,22 @@ def documents(spool: str, host: str) -> list[str]:
     """Paths of a host's documents, newest first."""
     directory = os.path.join(spool, directory_name(host))
     try:
-        names = [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
+        names = [name for name in os.listdir(directory) if _written(name)]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise SpoolError(f"The evidence of {host} in {directory} could not be listed: {error.strerror}.") from error
     return [os.path.join(directory, name) for name in sorted(names, reverse=True)]
+
+
+def _written(name: str) -> datetime | None:
+    """When the document of this name was written; None for the name of anything else."""
+    if not _NAME.fullmatch(name):
+        return None
+    try:
+        return datetime.strptime(name[: -len(_SUFFIX)], _STAMP).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
 
 
 def unpack(data: bytes, what: str) -> dict[str, Any]:
@@ -134,15 +146,38 @@ def unpack(data: bytes, what: str) -> dict[str, Any]:
     if not inflate.eof:
         raise SpoolError(f"{what} is cut off.")
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise SpoolError(f"{what} is not JSON: {error}.") from error
+    if _deeper(value, MAX_DEPTH):
+        raise SpoolError(f"{what} is nested more than {MAX_DEPTH} times, which no evidence is.")
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise SpoolError(f"{what} is not a document of the schema {SCHEMA}.")
     place = wrong(value) or ("coverage" if value["status"] == "ok" and value["coverage"] is None else None)
     if place:
         raise SpoolError(f"{what} has no valid {place}.")
     return value
+
+
+def _number(text: str) -> float:
+    """A number that JSON can hold and arithmetic can bear: Infinity, NaN and what overflows are refused."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no number of evidence")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"{text[:20]}… is no number of evidence")
+    return int(text)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(each, levels - 1) for each in inner if isinstance(each, (dict, list)))
 
 
 def read(path: str) -> dict[str, Any]:
@@ -366,9 +401,9 @@ def atomically(path: str, pieces: Iterator[bytes]) -> None:
 def _next_name(existing: list[str]) -> str:
     """A name that sorts after every other one, also when the clock was set back."""
     moment = datetime.now(timezone.utc)
-    if existing:
-        newest = os.path.basename(existing[0])[: -len(_SUFFIX)]
-        moment = max(moment, datetime.strptime(newest, _STAMP).replace(tzinfo=timezone.utc) + timedelta(microseconds=1))
+    newest = _written(os.path.basename(existing[0])) if existing else None
+    if newest:
+        moment = max(moment, newest + timedelta(microseconds=1))
     return moment.strftime(_STAMP) + _SUFFIX
 
 

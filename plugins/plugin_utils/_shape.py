@@ -82,6 +82,12 @@ _COVERAGE = {
     "events_returned": int,
     "advice": [str],
 }
+_OF_CGROUPS = {
+    **dict.fromkeys(("cgroups_total", "cgroups_returned", "vanished", "unreadable"), int),
+    "error": _TEXT,
+    "advice": [str],
+}
+_OF_ENGINE = {"engine": str, "error": _TEXT, "advice": _TEXT}
 _SHARE = (int, float, None)
 _SWAPPED = ({"max": _NUMBER}, None)
 _CGROUP = {
@@ -133,12 +139,31 @@ _NAME = {
     "labels": (dict, None),
     "last_seen": _TIME,
 }
+_PROCESS = {"name": str, "pid": int, "unit": _TEXT, "oom_score_adj": _NUMBER}
+_HOST = {
+    **dict.fromkeys(
+        (
+            "memory_total_bytes",
+            "memory_available_bytes",
+            "swap_total_bytes",
+            "swap_free_bytes",
+            "commit_limit_bytes",
+            "committed_bytes",
+        ),
+        _NUMBER,
+    ),
+    "machine_id": _TEXT,
+    "kernel": _TEXT,
+    "sysctls": (dict, None),
+    "userspace_oom_killers": ([str], None),
+    "critical_processes": ([_PROCESS], None),
+}
 DOCUMENT = {
     "status": re.compile("ok|unreachable|failed"),
     "error": _TEXT,
     "collected_at": _MOMENT,
-    "host": {"machine_id": _TEXT, "kernel": _TEXT},
-    "coverage": (_COVERAGE, None),
+    "host": _HOST,
+    "coverage": ({**_COVERAGE, "cgroups": (_OF_CGROUPS, None), "engines": [_OF_ENGINE]}, None),
     "events": [_EVENT],
     "cgroups": ([_CGROUP], None),
     "names": [_NAME],

@@ -189,16 +189,34 @@ class _Process(NamedTuple):
 
 
 def _processes(host: run.Host) -> List[_Process]:
-    """Running processes whose names mean something here, by pid."""
+    """Running processes whose names mean something here, by pid: the host's own, whoever else calls himself so.
+
+    A name is the process's own choice, so a daemon is one only if root or a system user runs it, as a unit of the
+    host or outside of all units: not in a container, a machine or a user's session.
+    """
     found = []
     for pid in sorted(int(name) for name in run.names(host, "/proc") if name.isdigit()):
         # `pid (name) state parent …`: the name may hold blanks and parentheses.
         text = run.read_text(host, "/proc/{0}/stat".format(pid)) or ""
         name = text[text.find("(") + 1 : text.rfind(")")]
         words = text[text.rfind(")") + 1 :].split()
-        if (name in _KILLERS or name in _CRITICAL) and len(words) > 1 and words[1].isdigit():
+        known = name in _KILLERS or name in _CRITICAL
+        if known and len(words) > 1 and words[1].isdigit() and _of_host(host, pid):
             found.append(_Process(pid, name, int(words[1])))
     return found
+
+
+_FIRST_USER = 1000  # SYS_UID_MAX of login.defs is 999 everywhere
+_OF_HOST = ("unit", "scope", "slice", "root", "cgroup", None)
+
+
+def _of_host(host: run.Host, pid: int) -> bool:
+    for line in (run.read_text(host, "/proc/{0}/status".format(pid)) or "").splitlines():
+        words = line.split()
+        if len(words) > 2 and words[0] == "Uid:" and words[2].isdigit() and int(words[2]) >= _FIRST_USER:
+            return False
+    owner = workload.identify(_cgroup_of(host, pid))
+    return owner["kind"] in _OF_HOST and owner["engine"] is None and owner["uid"] is None
 
 
 def _critical(host: run.Host, processes: List[_Process]) -> List[Dict[str, Any]]:

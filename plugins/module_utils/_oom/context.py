@@ -108,8 +108,21 @@ def _plain(boot_id: Optional[str]) -> Optional[str]:
 
 
 def shown(text: str) -> str:
-    """A line as it stands in a result: bounded, valid UTF-8."""
+    """A line as it stands in a result: bounded, valid UTF-8, and without what may hold a password.
+
+    That is the command line that earlyoom 1.8 prints, and the labels that Podman prints behind image and name.
+    """
+    text, _comma, _command_line = text.partition(", cmdline ")
+    podman = _PODMAN_EVENT.match(text)
+    if podman:
+        kept = [found.group() for found in (_IMAGE.search(text), _NAME.search(text)) if found]
+        text = podman.group() + (" ({0})".format(", ".join(kept)) if kept else "")
     return report.printable(text[:_MESSAGE]) or ""
+
+
+_PODMAN_EVENT = re.compile(r".*\bcontainer (?:died|oom) [0-9a-f]{64}(?= \()")
+_IMAGE = re.compile(r"(?<=\()image=[^,()]*")
+_NAME = re.compile(r"(?<=, )name=[^,()]*")
 
 
 def entry(one: Fact) -> Dict[str, Any]:

@@ -37,6 +37,8 @@ def answer(*seconds, machine="m1", cursor="s=1", counter=0, advice=(), cursor_us
         "events_total": len(events),
         "events_returned": len(events),
         "advice": list(advice),
+        "cgroups": None,
+        "engines": [],
     }
     document = {
         "schema": _evidence.SCHEMA,
@@ -279,6 +281,9 @@ def test_of_too_many_names_the_latest_seen_are_kept(controller, monkeypatch):
 
 def test_the_result_says_how_many_cgroups_there_are_and_not_which(controller):
     coverage = json.loads(gzip.decompress(base64.b64decode(answer(1)["document"])))["coverage"]
-    coverage["cgroups"] = {"cgroups_total": 7, "cgroups_returned": 7}
+    numbers = {"cgroups_total": 7, "cgroups_returned": 7, "vanished": 0, "unreadable": 0}
+    coverage["cgroups"] = dict(numbers, error=None, advice=["Be root.", "Do this."])
+    coverage["engines"] = [{"engine": "docker", "error": "denied", "advice": "Be root."}]
     result = controller.run(answer(1, coverage=coverage))
     assert result["cgroups_total"] == 7
+    assert result["advice"] == ["Be root.", "Do this."]

@@ -58,6 +58,8 @@ def fresh(events, counter=0, cursor_used=False, machine=MACHINE, sources=(), **c
         "events_total": len(events),
         "events_returned": len(events),
         "advice": [],
+        "cgroups": None,
+        "engines": [],
     }
     coverage.update(changed)
     return {

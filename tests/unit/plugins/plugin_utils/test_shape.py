@@ -36,6 +36,15 @@ COVERAGE = {
     "events_total": 1,
     "events_returned": 1,
     "advice": ["Do something."],
+    "cgroups": {
+        "cgroups_total": 1,
+        "cgroups_returned": 1,
+        "vanished": 0,
+        "unreadable": 0,
+        "error": None,
+        "advice": ["Be root."],
+    },
+    "engines": [{"engine": "docker", "error": None, "advice": None}],
 }
 PATH = "/docker/" + "4f1c" * 16
 CGROUP = dict(
@@ -53,7 +62,19 @@ GOOD = {
     "status": "ok",
     "error": None,
     "collected_at": "2026-11-22T21:50:30.898260Z",
-    "host": {"machine_id": "1", "kernel": "6.1"},
+    "host": {
+        "machine_id": "1",
+        "kernel": "6.1",
+        "memory_total_bytes": 4096,
+        "memory_available_bytes": 4096,
+        "swap_total_bytes": 0,
+        "swap_free_bytes": 0,
+        "commit_limit_bytes": None,
+        "committed_bytes": None,
+        "sysctls": {"vm_panic_on_oom": 0},
+        "userspace_oom_killers": ["earlyoom"],
+        "critical_processes": [{"name": "sshd", "pid": 1, "unit": None, "oom_score_adj": -1000}],
+    },
     "coverage": COVERAGE,
     "events": list(oom.parse([TEXT], oom.Context(boot_time=1.79e9))),
     "cgroups": [CGROUP],
@@ -143,3 +164,25 @@ def test_no_single_change_stops_the_controller(path):
         text = survives(at(GOOD, path, change))
         assert "\x1b" not in text
         text.encode("utf-8")
+
+
+def packed(text):
+    return gzip.compress(text.encode(), 1)
+
+
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 21, "[" * 40 + "1" + "]" * 40, "[" * 5000 + "]" * 5000]
+)
+def test_what_arithmetic_cannot_bear_is_refused(number):
+    text = json.dumps(dict(GOOD, extra="HERE")).replace('"HERE"', number)
+    with pytest.raises(_evidence.SpoolError, match="It is n"):
+        _evidence.unpack(packed(text), "It")
+
+
+def test_names_in_the_spool_that_are_no_time_are_passed_over(tmp_path):
+    folder = tmp_path / "web01"
+    folder.mkdir()
+    for name in ("99991231T235959.999999Z.json.gz", "20261399T000000.000000Z.json.gz"):
+        (folder / name).write_bytes(b"")
+    path = _evidence.write(str(tmp_path), "web01", GOOD, 10)
+    assert _evidence.documents(str(tmp_path), "web01")[0] == path

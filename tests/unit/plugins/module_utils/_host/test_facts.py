@@ -145,6 +145,28 @@ def test_a_kernel_with_one_zram_algorithm_prints_it_without_brackets(tmp_path):
     assert facts.zram(host) == [{"name": "zram0", "size_bytes": 4096, "algorithm": "lzo"}]
 
 
+def process(pid, name, uid=0, cgroup="/system.slice/x.service"):
+    return {
+        "proc/{0}/stat".format(pid): "{0} ({1}) S 1 {0}\n".format(pid, name),
+        "proc/{0}/status".format(pid): "Name:\t{0}\nUid:\t{1}\t{1}\t{1}\t{1}\n".format(name, uid),
+        "proc/{0}/cgroup".format(pid): "0::{0}\n".format(cgroup),
+    }
+
+
+def test_a_name_alone_makes_no_daemon(tmp_path):
+    files = {}
+    files.update(process(1, "earlyoom"))
+    files.update(process(2, "nohang", uid=65534))
+    files.update(process(3, "systemd-oomd", uid=995))
+    files.update(process(4, "oomd", cgroup="/docker/" + "ab" * 32))
+    files.update(process(5, "sshd", cgroup="/machine.slice/machine-mini.scope/payload/system.slice/ssh.service"))
+    files.update(process(6, "sshd", cgroup="/user.slice/user-1000.slice/user@1000.service/app.slice/ssh.service"))
+    files.update(process(7, "kubelet", cgroup="/"))
+    block = facts.host_block(tree(tmp_path, files))
+    assert block["userspace_oom_killers"] == ["earlyoom", "systemd-oomd"]
+    assert [each["name"] for each in block["critical_processes"]] == ["kubelet"]
+
+
 def test_cgroup_modes(tmp_path):
     for name, mounts, mode in (("v1", MEMORY, "v1"), ("both", MEMORY + UNIFIED, "hybrid"), ("no", "x", None)):
         (tmp_path / name).mkdir()

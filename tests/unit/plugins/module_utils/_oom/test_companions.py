@@ -721,3 +721,17 @@ def test_copies_of_a_kill_share_what_was_said_of_it():
     said = [{"source": "systemd", "time": None, "unit": "a.service", "container_id": None, "message": "x"}]
     (joined,) = merge([dict(kernel, context=said), kernel, dict(kernel, context=said)])
     assert joined["context"] == said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('sending SIGTERM to process 7 uid 0 "mysqld": badness 9, cmdline "mysqld --password=hunter2"', None),
+        ("x container died " + "ab" * 32 + " (image=a/b:1, name=web, db.password=hunter2)", "(image=a/b:1, name=web)"),
+        ("x container died " + "ab" * 32 + " (db.password=hunter2, image=hunter2, name=web)", "(name=web)"),
+    ],
+)
+def test_what_may_hold_a_password_is_not_shown(text, expected):
+    shown = context.shown(text)
+    assert "hunter2" not in shown
+    assert shown.endswith(expected or "badness 9")
