@@ -136,6 +136,7 @@ _NAME = {
         _TEXT,
     ),
     "key": str,
+    "uid": _NUMBER,
     "labels": (dict, None),
     "last_seen": _TIME,
 }

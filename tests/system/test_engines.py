@@ -10,7 +10,7 @@ import subprocess
 
 import engines as real
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils._host import engine_state, engines, run
+from ansible_collections.oom.forensics.plugins.module_utils._host import engine_cli, engine_state, engines, run
 from ansible_collections.oom.forensics.plugins.module_utils._oom import workload
 
 HOST = run.Host()
@@ -122,6 +122,8 @@ def test_podman_is_not_asked_before_it_ran(podman, monkeypatch, tmp_path):
     empty = tmp_path / "containers.conf"
     empty.write_text('[engine]\ntmp_dir = "{0}/tmp"\nstatic_dir = "{0}/static"\n'.format(tmp_path))
     monkeypatch.setenv("CONTAINERS_CONF", str(empty))
+    # Where it would have left its mark by default; somebody may really have run it on this machine.
+    monkeypatch.setattr(engine_cli, "_podman_tmp", lambda: str(tmp_path / "tmp"))
     asked = []
     host = HOST._replace(stream=asked.append)
     before = sorted(tmp_path.rglob("*"))

@@ -47,18 +47,30 @@ def docker(host: run.Host) -> Optional[List[rows.Row]]:
     identifiers = listed.decode("ascii", "replace").split()[:_MOST]
     if not identifiers:
         return []
+    uid = _owner(host, socket)
     argv = asked + ["inspect", "--type", "container", "--format", _DOCKER_TEMPLATE] + identifiers
     # A container that is removed between the two calls makes the second one fail, behind all its other answers.
     said = _ask(host, argv, forgiven="No such")
-    found = (_docker_row(rows.parsed(line)) for line in said.splitlines())
+    found = (_docker_row(rows.parsed(line), uid) for line in said.splitlines())
     return [each for each in found if each]
 
 
-def _docker_row(values: Any) -> Optional[rows.Row]:
+def _docker_row(values: Any, uid: Optional[int]) -> Optional[rows.Row]:
     if not isinstance(values, list) or len(values) != len(_DOCKER_FIELDS):
         return None
     identifier, name, image, running, labels = values
-    return rows.row("docker", identifier, "engine", name=rows.bare(name), image=image, running=running, labels=labels)
+    name = rows.bare(name)
+    return rows.row("docker", identifier, "engine", uid, name=name, image=image, running=running, labels=labels)
+
+
+def _owner(host: run.Host, socket: str) -> Optional[int]:
+    """The user whose daemon listens there. Only root can put a socket in the places of the host's own daemon."""
+    if socket in _DOCKER_SOCKETS:
+        return None
+    try:
+        return os.stat(run.below(host, socket)).st_uid or None
+    except OSError:
+        return None
 
 
 def _docker_socket(host: run.Host) -> Optional[str]:
@@ -106,6 +118,7 @@ def _podman_row(said: Dict[str, Any]) -> Optional[rows.Row]:
         "podman",
         said.get("Id"),
         "engine",
+        os.geteuid() or None,
         name=names[0] if isinstance(names, list) and names else names,
         image=said.get("Image"),
         labels=said.get("Labels") or {},

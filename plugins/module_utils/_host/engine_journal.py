@@ -8,12 +8,13 @@ the output of containers whose log driver is journald (Docker, Podman), and what
 when they create, start or remove a container. The first two are matched by field, which the journal has an index for;
 the last is a search of bounded time in those daemons' records alone.
 
-Whoever may write to the journal may write any of these names.
+Whoever may write to the journal may write any of these names. Whose process it was says journald itself, in _UID:
+only records of the user whose container it is are asked for.
 """
 
 import re
 import time
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from . import engine_rows as rows
 from . import run
@@ -22,29 +23,53 @@ SECONDS = 10
 _MOST = 50
 _LONGEST_OUTPUT = 8 * 1024 * 1024
 _LONGEST_MESSAGE = 4096
-_ID = re.compile(r"[0-9a-f]{12}(?:[0-9a-f]{52})?")
+_KEY = re.compile(r"(?:(?P<uid>[1-9][0-9]{0,9}):)?(?P<id>[0-9a-f]{12}(?:[0-9a-f]{52})?)")
+_WHOLE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class _Call(NamedTuple):
-    """journalctl in one place, until a moment of the monotonic clock."""
+    """journalctl in one place, until a moment of the monotonic clock, for records of one user's processes."""
 
     host: run.Host
     place: List[str]
     deadline: float
+    uid: Optional[int] = None
+
+    @property
+    def match(self) -> str:
+        """The user as journald writes it."""
+        return "_UID={0}".format(self.uid or 0)
 
 
-def look(host: run.Host, ids: Iterable[str], directory: Optional[str] = None) -> Dict[str, rows.Row]:
-    """Rows of the ids that the journal knows; of 50 of them at most, in 10 seconds at most."""
-    wanted = [each for each in dict.fromkeys(ids) if _ID.fullmatch(each)][:_MOST]
-    if not wanted:
-        return {}
-    call = _Call(host, _place(host, directory), time.monotonic() + SECONDS)
+def look(host: run.Host, keys: Iterable[str], directory: Optional[str] = None) -> Dict[str, rows.Row]:
+    """Rows of the keys (see ``engine_rows.key``) that the journal knows; of 50 at most, in 10 seconds at most.
+
+    Those of the host's own engines come first, so that no user can use up what there is with containers of his.
+    """
+    wanted = _by_owner(keys)
     found: Dict[str, rows.Row] = {}
-    for source in (_events, _output, _daemons):
-        missing = [each for each in wanted if not any(there.startswith(each) for there in found)]
+    call = _Call(host, _place(host, directory), time.monotonic() + SECONDS)
+    for uid, ids in wanted.items():
+        rows.merge(found, _of_owner(call._replace(uid=uid), ids).values())
+    rows.merge(found, rows.pods(list(found.values())))
+    return found
+
+
+def _by_owner(keys: Iterable[str]) -> Dict[Optional[int], List[str]]:
+    matches = [match for match in map(_KEY.fullmatch, dict.fromkeys(keys)) if match]
+    wanted: Dict[Optional[int], List[str]] = {}
+    for match in sorted(matches, key=lambda each: each.group("uid") is not None)[:_MOST]:
+        uid = match.group("uid")
+        wanted.setdefault(None if uid is None else int(uid), []).append(match.group("id"))
+    return wanted
+
+
+def _of_owner(call: _Call, ids: Sequence[str]) -> Dict[str, rows.Row]:
+    found: Dict[str, rows.Row] = {}
+    for source in _SOURCES:
+        missing = [each for each in ids if not any(there["id"].startswith(each) for there in found.values())]
         if missing:
             rows.merge(found, source(call, missing))
-    rows.merge(found, rows.pods(list(found.values())))
     return found
 
 
@@ -64,7 +89,8 @@ _EVENTS_READ = 1000
 
 def _events(call: _Call, ids: Sequence[str]) -> Iterator[Optional[rows.Row]]:
     """Containers; a pod in which one of them was has its own event, and so a name, only if it is asked for."""
-    made = [_event_row(entry) for entry in _entries(call, _EVENT_FIELDS, ids, _EVENTS, "PODMAN_ID", _EVENTS_READ)]
+    entries = _entries(call, _EVENT_FIELDS, ids, _EVENTS, "PODMAN_ID", _EVENTS_READ)
+    made = [_event_row(entry, call.uid) for entry in entries]
     found = [each for each in made if each]
     pods = sorted({each["pod_uid"] for each in found if each["pod_uid"]})[:_MOST]
     named: Dict[str, Any] = {}
@@ -76,12 +102,13 @@ def _events(call: _Call, ids: Sequence[str]) -> Iterator[Optional[rows.Row]]:
     yield from found
 
 
-def _event_row(entry: Dict[str, Any]) -> Optional[rows.Row]:
+def _event_row(entry: Dict[str, Any], uid: Optional[int]) -> Optional[rows.Row]:
     labels = entry.get("PODMAN_LABELS")
     return rows.row(
         "podman",
         entry.get("PODMAN_ID"),
         "journal",
+        uid,
         name=entry.get("PODMAN_NAME"),
         image=entry.get("PODMAN_IMAGE"),
         labels=rows.parsed(labels.encode("utf-8", "replace")) if isinstance(labels, str) else None,
@@ -100,12 +127,14 @@ def _output(call: _Call, ids: Sequence[str]) -> Iterator[Optional[rows.Row]]:
     """The newest line of each. One call each, since the first container of a common one may have written millions."""
     known = _lines(call, ["--field=CONTAINER_ID_FULL"], _IDS_READ)
     matching = [full.decode("ascii", "replace") for full in known]
-    for identifier in [full for full in matching if any(full.startswith(each) for each in ids)]:
+    whole = [full for full in matching if _WHOLE_ID.fullmatch(full)]
+    for identifier in [full for full in whole if any(full.startswith(each) for each in ids)]:
         for entry in _entries(call, _OUTPUT_FIELDS, [identifier], [], "CONTAINER_ID_FULL", 1):
             yield rows.row(
                 None,  # both engines write these fields
                 entry.get("CONTAINER_ID_FULL"),
                 "journal",
+                call.uid,
                 name=entry.get("CONTAINER_NAME"),
                 image=entry.get("IMAGE_NAME"),
                 running=False,
@@ -174,7 +203,7 @@ _MESSAGES = tuple(
 def _daemons(call: _Call, ids: Sequence[str]) -> Iterator[Optional[rows.Row]]:
     """Of several records about one container each adds what it knows: kubelet's the pod, containerd's the name."""
     arguments = ["--output=cat", "--lines={0}".format(_MESSAGES_READ), "--grep=" + "|".join(ids)]
-    arguments += ["SYSLOG_IDENTIFIER=" + name for name in _DAEMONS]
+    arguments += [call.match] + ["SYSLOG_IDENTIFIER=" + name for name in _DAEMONS]
     for line in _lines(call, arguments, _LONGEST_OUTPUT):
         message = line[:_LONGEST_MESSAGE].decode("utf-8", "replace")
         for engine, pattern in _MESSAGES:
@@ -182,7 +211,10 @@ def _daemons(call: _Call, ids: Sequence[str]) -> Iterator[Optional[rows.Row]]:
             if match and match.group("id").startswith(tuple(ids)):
                 about = match.groupdict()
                 name = about.get("container_name")
-                yield rows.row(engine, about.pop("id"), "journal", name=name, running=False, **about)
+                yield rows.row(engine, about.pop("id"), "journal", call.uid, name=name, running=False, **about)
+
+
+_SOURCES: Sequence[Callable[[_Call, Sequence[str]], Iterator[Optional[rows.Row]]]] = (_events, _output, _daemons)
 
 
 # --- journalctl ------------------------------------------------------------------------------------------------------
@@ -191,9 +223,9 @@ def _daemons(call: _Call, ids: Sequence[str]) -> Iterator[Optional[rows.Row]]:
 def _entries(
     call: _Call, fields: Sequence[str], ids: Sequence[str], matches: Sequence[str], name: str, most: int
 ) -> Iterator[Dict[str, Any]]:
-    """The newest records in which the field ``name`` is one of the ids, with these fields alone."""
+    """The user's newest records in which the field ``name`` is one of the ids, with these fields alone."""
     arguments = ["--output=json", "--output-fields=" + ",".join(fields), "--lines={0}".format(most)]
-    arguments += ["{0}={1}".format(name, each) for each in ids] + list(matches)
+    arguments += [call.match] + ["{0}={1}".format(name, each) for each in ids] + list(matches)
     for line in _lines(call, arguments, _LONGEST_OUTPUT):
         entry = rows.parsed(line)
         if isinstance(entry, dict):

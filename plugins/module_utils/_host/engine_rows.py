@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterable, List, Optional
 KEYS = (
     "engine",
     "id",
+    "uid",
     "name",
     "image",
     "labels",
@@ -52,18 +53,30 @@ _FACTS = {
     "name": ("nerdctl/name",),
     "image": ("io.kubernetes.cri.image-name",),
 }
-# The name that kubelet's container managers give: no part of it can hold an underscore.
+# The name that kubelet's container managers give: no part of it can hold an underscore. Two parts of it may be DNS
+# names, so it may be longer than what is kept of it.
+_LONGEST_KUBELET_NAME = 1024
 _KUBELET_NAME = re.compile(
     r"k8s_(?P<container_name>[^_]+)_(?P<pod_name>[^_]+)_(?P<namespace>[^_]+)_(?P<pod_uid>[0-9a-f-]{32,36})_[0-9]{1,9}"
 )
 
+# Who starts a container of these, or builds its image, gives it any label: kubelet's too.
+_LABELLED_BY_ANYBODY = ("docker", "podman")
+_OF_KUBELET = ("pod_uid", "pod_name", "namespace", "container_name")
+
 Row = Dict[str, Any]
 
 
-def row(engine: Optional[str], identifier: Any, source: str, **known: Any) -> Optional[Row]:
+def key(uid: Optional[int], identifier: str) -> str:
+    """Where a row stands in a table: two users' containers may have the same id, or pretend to."""
+    return identifier if uid is None else "{0}:{1}".format(uid, identifier)
+
+
+def row(engine: Optional[str], identifier: Any, source: str, uid: Optional[int] = None, **known: Any) -> Optional[Row]:
     """A row with every key of KEYS; None without an id.
 
     :arg source: what becomes ``name_source``: ``engine``, ``state`` or ``journal``.
+    :arg uid: the user whose engine it is, and who may have written all of this; None for the host's own engines.
     :arg known: what is known, as it was read: of any type and length. ``labels`` also fill the keys that follow
         from them where ``known`` does not; ``facts`` are annotations, which only do that.
     """
@@ -74,24 +87,27 @@ def row(engine: Optional[str], identifier: Any, source: str, **known: Any) -> Op
     facts = known.pop("facts", None)
     running = known.pop("running", None)
     made: Row = dict.fromkeys(KEYS)
-    made.update(engine=engine, id=name, name_source=source, running=running if isinstance(running, bool) else None)
-    made.update((key, text(value, _LONGEST_IMAGE if key == "image" else _LONGEST_TEXT)) for key, value in known.items())
+    made.update(engine=engine, id=name, uid=uid, name_source=source)
+    made["running"] = running if isinstance(running, bool) else None
+    for fact, value in known.items():
+        made[fact] = text(value, _LONGEST_IMAGE if fact == "image" else _LONGEST_TEXT)
+    found = _KUBELET_NAME.fullmatch(text(known.get("name"), _LONGEST_KUBELET_NAME) or "")
+    believed = [each for each in _FACTS if found or engine not in _LABELLED_BY_ANYBODY or each not in _OF_KUBELET]
     for mapping in (labels, facts):
-        _learn(made, mapping)
-    found = _KUBELET_NAME.fullmatch(made["name"] or "")
+        _learn(made, mapping, believed)
     if found:
-        made.update((key, value) for key, value in found.groupdict().items() if made[key] is None)
+        made.update((fact, value) for fact, value in found.groupdict().items() if made[fact] is None)
     made["labels"] = bounded(labels)
     return made
 
 
-def _learn(made: Row, mapping: Any) -> None:
+def _learn(made: Row, mapping: Any, believed: Iterable[str]) -> None:
     if not isinstance(mapping, dict):
         return
-    for key, places in _FACTS.items():
-        values = (text(mapping.get(place), _LONGEST_TEXT) for place in places)
-        if made[key] is None:
-            made[key] = next((value for value in values if value is not None), None)
+    for fact in believed:
+        values = (text(mapping.get(place), _LONGEST_TEXT) for place in _FACTS[fact])
+        if made[fact] is None:
+            made[fact] = next((value for value in values if value is not None), None)
 
 
 def text(value: Any, longest: int = _LONGEST_TEXT) -> Optional[str]:
@@ -110,26 +126,26 @@ def bounded(labels: Any) -> Optional[Dict[str, str]]:
         return None
     kept: Dict[str, str] = {}
     left = _LABELS_TEXT
-    for key, value in labels.items():
-        if not isinstance(key, str) or not isinstance(value, str) or len(value) > _LABEL_DROPPED:
+    for label, value in labels.items():
+        if not isinstance(label, str) or not isinstance(value, str) or len(value) > _LABEL_DROPPED:
             continue
-        left -= min(len(key), _LONGEST_LABEL) + min(len(value), _LONGEST_LABEL)
+        left -= min(len(label), _LONGEST_LABEL) + min(len(value), _LONGEST_LABEL)
         if len(kept) == _LABELS or left < 0:
             break
-        if not _SECRET.search(key[:_LONGEST_LABEL]):
-            kept[key[:_LONGEST_LABEL]] = value[:_LONGEST_LABEL]
+        if not _SECRET.search(label[:_LONGEST_LABEL]):
+            kept[label[:_LONGEST_LABEL]] = value[:_LONGEST_LABEL]
     return kept
 
 
 def merge(by_id: Dict[str, Row], rows: Iterable[Optional[Row]]) -> int:
-    """Add rows to the table, and to rows that are there what they lack; how many were new."""
+    """Add rows to the table, and to rows of the same user that are there what they lack; how many were new."""
     before = len(by_id)
     for each in rows:
         if each is None:
             continue
-        there = by_id.setdefault(each["id"], each)
+        there = by_id.setdefault(key(each["uid"], each["id"]), each)
         if there is not each:
-            there.update((key, value) for key, value in each.items() if there[key] is None)
+            there.update((name, value) for name, value in each.items() if there[name] is None)
     return len(by_id) - before
 
 
@@ -137,15 +153,16 @@ def pods(rows: Iterable[Row]) -> List[Row]:
     """A row for each pod that containers are in, with the pod's uid as its id."""
     found: Dict[str, Row] = {}
     for each in rows:
-        uid = each["pod_uid"]
-        if uid is None or uid == each["id"] or uid in found or each["pod_name"] is None:
+        pod = each["pod_uid"]
+        if pod is None or pod == each["id"] or each["pod_name"] is None or key(each["uid"], pod) in found:
             continue
-        found[uid] = dict(
+        found[key(each["uid"], pod)] = dict(
             dict.fromkeys(KEYS),
             engine=each["engine"],
-            id=uid,
+            id=pod,
+            uid=each["uid"],
             name=each["pod_name"],
-            pod_uid=uid,
+            pod_uid=pod,
             pod_name=each["pod_name"],
             namespace=each["namespace"],
             name_source=each["name_source"],
@@ -165,10 +182,10 @@ def parsed(data: Optional[bytes]) -> Any:
 
 def field(value: Any, *path: str) -> Any:
     """``value[path[0]][path[1]]...``; None where there is no such key, or nothing that has keys."""
-    for key in path:
+    for part in path:
         if not isinstance(value, dict):
             return None
-        value = value.get(key)
+        value = value.get(part)
     return value
 
 

@@ -7,22 +7,22 @@ Every reader takes the ids that have names already, and does not read their file
 """
 
 import html
+import itertools
 import os
 import re
-from typing import Any, Callable, Container, Dict, Iterable, Iterator, List, NamedTuple, Optional, Pattern, Tuple
+from typing import Any, Callable, Container, Dict, Iterable, Iterator, List, NamedTuple, Optional, Pattern, Tuple, Union
 
+from . import engine_homes, run
 from . import engine_rows as rows
-from . import run
 
 _MOST = 5000
-_HOMES = 200
 _LARGEST = 4 * 1024 * 1024
 
 Rows = Iterator[Optional[rows.Row]]
 
 
 class Reader(NamedTuple):
-    """How to read an engine's files, and the directories that prove that there are any."""
+    """How to read the files of the host's own engine, and the directories that prove that there are any."""
 
     read: Callable[[run.Host, Container[str]], Rows]
     places: Callable[[run.Host], List[str]]
@@ -45,21 +45,24 @@ def _listed(host: run.Host, directory: str) -> List[str]:
 
 
 def _json(host: run.Host, path: str) -> Any:
-    """The JSON of a regular file. A user may put a pipe in its place, whose reader would wait for ever."""
+    """The JSON of a regular file."""
     return rows.parsed(run.read_bytes(host, path, _LARGEST)) if os.path.isfile(run.below(host, path)) else None
 
 
-def _homes(host: run.Host) -> List[str]:
-    """Homes of the users in /etc/passwd who may run an engine of their own.
+class _Root(NamedTuple):
+    """Files of the host's own engines, which root alone can change, with the names of ``engine_homes.Home``."""
 
-    On the running machine only of those who have a runtime directory, without which no rootless engine runs: the
-    homes of the others may be on a file server that is away, and whoever looks there would hang.
-    """
-    lines = (line.split(":") for line in (run.read_text(host, "/etc/passwd") or "").splitlines())
-    present = set(run.names(host, "/run/user"))
-    everybody = not run.live(host)
-    found = {words[5] for words in lines if len(words) == 7 and (everybody or words[2] in present)}
-    return sorted(home for home in found if home.startswith("/") and len(home) > 1)[:_HOMES]
+    host: run.Host
+    uid: Optional[int] = None
+
+    def names(self, path: str) -> List[str]:
+        return _listed(self.host, path)
+
+    def json(self, path: str) -> Any:
+        return _json(self.host, path)
+
+
+_Tree = Union[_Root, engine_homes.Home]
 
 
 # --- docker: daemon/container.go writes <data root>/containers/<id>/config.v2.json -----------------------------------
@@ -73,26 +76,34 @@ def _docker_places(host: run.Host) -> List[str]:
     given = [rows.field(settings, key) for key in _DATA_ROOT]
     roots = [root for root in given if isinstance(root, str) and root.startswith("/")]
     roots += _DOCKER_ROOTS
-    roots += [home + "/.local/share/docker" for home in _homes(host)]
     return _distinct(root.rstrip("/") + "/containers" for root in roots)
 
 
 def _docker(host: run.Host, known: Container[str]) -> Rows:
     for place in _docker_places(host):
-        for identifier in _listed(host, place):
-            if identifier in known:
-                continue
-            config = _json(host, "{0}/{1}/config.v2.json".format(place, identifier))
-            if config is not None:
-                yield rows.row(
-                    "docker",
-                    rows.field(config, "ID"),
-                    "state",
-                    name=rows.bare(rows.field(config, "Name")),
-                    image=rows.field(config, "Config", "Image"),
-                    labels=rows.field(config, "Config", "Labels"),
-                    running=rows.field(config, "State", "Running"),
-                )
+        yield from _docker_containers(_Root(host), place, known)
+
+
+def _docker_of_home(home: engine_homes.Home, known: Container[str]) -> Rows:
+    return _docker_containers(home, ".local/share/docker/containers", known)
+
+
+def _docker_containers(tree: _Tree, place: str, known: Container[str]) -> Rows:
+    for identifier in tree.names(place):
+        if rows.key(tree.uid, identifier) in known:
+            continue
+        config = tree.json("{0}/{1}/config.v2.json".format(place, identifier))
+        if rows.field(config, "ID") == identifier:
+            yield rows.row(
+                "docker",
+                identifier,
+                "state",
+                tree.uid,
+                name=rows.bare(rows.field(config, "Name")),
+                image=rows.field(config, "Config", "Image"),
+                labels=rows.field(config, "Config", "Labels"),
+                running=rows.field(config, "State", "Running"),
+            )
 
 
 # --- podman and CRI-O: containers/storage writes <graph root>/<driver>-containers/containers.json --------------------
@@ -108,49 +119,46 @@ def _storage_roots(host: run.Host) -> List[str]:
         settings.insert(0, run.read_text(host, os.environ["CONTAINERS_STORAGE_CONF"]) or "")
     roots = [root for text in settings for root in _GRAPH_ROOT.findall(text)]
     roots += ["/var/lib/containers/storage", "/run/containers/storage"]
-    roots += [home + "/.local/share/containers/storage" for home in _homes(host)]
     return _distinct(roots)
 
 
-def _storage_places(host: run.Host) -> List[str]:
-    """One directory per storage driver: overlay-containers, vfs-containers."""
-    return [
-        "{0}/{1}".format(root, name)
-        for root in _storage_roots(host)
-        for name in run.names(host, root)
-        if name.endswith("-containers")
-    ]
-
-
-def _storage(host: run.Host, engine: str) -> Rows:
+def _storage(tree: _Tree, root: str, engine: str) -> Rows:
     """Containers of one engine; CRI-O's are those whose metadata names a pod."""
-    for place in _storage_places(host):
-        for name in _STORES:
-            store = _json(host, "{0}/{1}".format(place, name))
-            for container in rows.dicts(store)[:_MOST]:
-                text = container.get("metadata")
-                about = rows.parsed(text.encode("utf-8", "replace")) if isinstance(text, str) else None
-                if (engine == "cri-o") == bool(rows.field(about, "pod-id")):
-                    yield _stored(engine, container, about)
+    # One directory per storage driver: overlay-containers, vfs-containers.
+    drivers = [name for name in tree.names(root) if name.endswith("-containers")]
+    for driver, name in itertools.product(drivers, _STORES):
+        store = tree.json("{0}/{1}/{2}".format(root, driver, name))
+        for container in rows.dicts(store)[:_MOST]:
+            text = container.get("metadata")
+            about = rows.parsed(text.encode("utf-8", "replace")) if isinstance(text, str) else None
+            if (engine == "cri-o") == bool(rows.field(about, "pod-id")):
+                yield _stored(engine, tree.uid, container, about)
 
 
-def _stored(engine: str, container: Dict[str, object], about: object) -> Optional[rows.Row]:
+def _stored(engine: str, uid: Optional[int], container: Dict[str, object], about: object) -> Optional[rows.Row]:
     names = container.get("names")
     return rows.row(
         engine,
         container.get("id"),
         "state",
+        uid,
         name=names[0] if isinstance(names, list) and names else rows.field(about, "name"),
         image=rows.field(about, "image-name"),
     )
 
 
 def _podman(host: run.Host, _known: Container[str]) -> Rows:
-    return _storage(host, "podman")
+    for root in _storage_roots(host):
+        yield from _storage(_Root(host), root, "podman")
+
+
+def _podman_of_home(home: engine_homes.Home, _known: Container[str]) -> Rows:
+    return _storage(home, ".local/share/containers/storage", "podman")
 
 
 def _crio(host: run.Host, _known: Container[str]) -> Rows:
-    return _storage(host, "cri-o")
+    for root in _storage_roots(host):
+        yield from _storage(_Root(host), root, "cri-o")
 
 
 # --- containerd: its shims run in bundles, whose config.json is the runtime specification ----------------------------
@@ -201,12 +209,12 @@ def _kubernetes(host: run.Host, known: Container[str]) -> Rows:
         about = found.groupdict()
         target = _LOG_TARGET.search(_link(host, "/var/log/containers/" + name))
         about.update(target.groupdict() if target else {})
-        yield rows.row(None, about.pop("id"), "state", name=about["container_name"], **about)
+        yield rows.row(None, about.pop("id"), "state", None, name=about["container_name"], **about)
     for name in _listed(host, "/var/log/pods"):
         found = _POD_DIRECTORY.fullmatch(name)
         if found and found.group("pod_uid") not in known:
             yield rows.row(
-                "kubernetes", found.group("pod_uid"), "state", name=found.group("pod_name"), **found.groupdict()
+                "kubernetes", found.group("pod_uid"), "state", None, name=found.group("pod_name"), **found.groupdict()
             )
 
 
@@ -273,3 +281,18 @@ READERS = {
     "lxc": Reader(_lxc, lambda host: list(_LXC)),
     "libvirt": Reader(_libvirt, lambda host: list(_LIBVIRT)),
 }
+
+READERS_OF_HOMES: Dict[str, Callable[[engine_homes.Home, Container[str]], Rows]] = {
+    "docker": _docker_of_home,
+    "podman": _podman_of_home,
+}
+
+
+def of_home(home: engine_homes.Home, engine: str, known: Container[str]) -> List[Optional[rows.Row]]:
+    """Containers of a user's own engine, which is one of READERS_OF_HOMES."""
+    found = READERS_OF_HOMES[engine](home, known)
+    with home.reading():
+        listed = list(itertools.islice(found, engine_homes.CONTAINERS + 1))
+    if len(listed) > engine_homes.CONTAINERS:
+        home.cut()
+    return listed[: engine_homes.CONTAINERS]

@@ -32,7 +32,8 @@ def namer(names: engines.Names) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
 
 
 def _unknown(events: Sequence[Dict[str, Any]], by_id: Dict[str, Dict[str, Any]]) -> List[str]:
-    """Ids of the events' containers that ``by_id`` does not name, those of the newest events first."""
+    """Keys of the events' containers that ``by_id`` does not name, those of the newest events first."""
     workloads = (event[part] for event in reversed(events) for part in _PARTS)
     named_by_id = (each for each in workloads if each["kind"] in _NAMED_KINDS and each["id"])
-    return list(dict.fromkeys(each["id"] for each in named_by_id if engines.fill(each, by_id)["name_source"] is None))
+    unknown = (each for each in named_by_id if engines.fill(each, by_id)["name_source"] is None)
+    return list(dict.fromkeys(engines.key(each) for each in unknown))

@@ -136,6 +136,24 @@ def read_bytes(host: Host, path: str, limit: int = _SMALL_FILE) -> Optional[byte
         return None
 
 
+def descend(host: Host, directory: str, path: str) -> int:
+    """Open, to be read, what is at ``path`` below a directory that somebody may change meanwhile; a descriptor.
+
+    No link below the directory is followed, and no pipe is waited for. What it is, and whose, is the caller's to ask
+    of the descriptor. Raises OSError.
+    """
+    found = os.open(below(host, directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    parts = path.split("/")
+    for number, part in enumerate(parts, 1):
+        kind = os.O_NONBLOCK | os.O_NOCTTY if number == len(parts) else os.O_DIRECTORY
+        above = found
+        try:
+            found = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind, dir_fd=above)
+        finally:
+            os.close(above)
+    return found
+
+
 def read_text(host: Host, path: str) -> Optional[str]:
     """A small file's text without the newline at its end; None if it is not there or cannot be read."""
     data = read_bytes(host, path)

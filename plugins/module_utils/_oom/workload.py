@@ -262,8 +262,9 @@ def _nearest(components: List[str], first: int, last: int, suffixes: Tuple[str, 
 
 
 def _owner_uid(components: List[str], last: int) -> Optional[int]:
-    for index in range(last, -1, -1):
-        found = _UID.fullmatch(components[index])
+    # From the left: below his own a user, and root in a container, may name cgroups after another.
+    for component in components[: last + 1]:
+        found = _UID.fullmatch(component)
         if found:
             return int(found.group(1))
     return None
@@ -301,7 +302,7 @@ def _describe(path: str) -> Dict[str, Any]:
         workload.update((key, outer.fields.get(key)) for key in ("engine", "id", "name"))
     workload.update((key, value) for key, value in primary.fields.items() if value is not None)
     workload["kind"] = primary.row.kind
-    workload["uid"] = _owner_uid(components, primary.position)
+    workload["uid"] = _owner_uid(components, outer.position if outer else primary.position)
     if pod and primary.row.kind == "container" and workload["engine"] is None:
         workload["engine"] = _ENGINE_IN_POD.get(pod.row.engine or "")
     if primary.row.kind == "cgroup" and workload["name"] is None:

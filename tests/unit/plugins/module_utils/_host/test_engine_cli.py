@@ -99,6 +99,7 @@ def test_docker(machine):
     assert names.by_id[RUNNING] == {
         "engine": "docker",
         "id": RUNNING,
+        "uid": None,
         "name": "shop-web-1",
         "image": "localhost/oom-forensics-test:busybox",
         "labels": {
@@ -188,6 +189,21 @@ def test_another_docker_host_is_asked_only_if_it_is_this_machine(machine, monkey
     names_of(machine({}, Call(argv, b"")))
 
 
+def test_docker_of_a_user(machine, monkeypatch, tmp_path):
+    """The socket is whose the daemon is; what stands in the usual place is root's."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///run/user/1000/docker.sock")
+    argv = [word.replace("/run/docker", "/run/user/1000/docker") for word in DOCKER_PS]
+    inspect = [word.replace("/run/docker", "/run/user/1000/docker") for word in DOCKER_INSPECT] + [RUNNING]
+    host = machine(
+        {"/run/user/1000/docker.sock": ""},
+        Call(argv, RUNNING.encode()),
+        Call(inspect, output("docker-20.10.24/inspect.txt")),
+    )
+    if os.getuid() == 0:
+        os.chown(str(tmp_path / "run/user/1000/docker.sock"), 1000, 1000)
+    assert {row["uid"] for row in names_of(host).by_id.values()} == {os.getuid() or 1000}
+
+
 def test_podman(machine, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     names = names_of(machine({"/run/libpod/alive": ""}, Call(PODMAN_PS, output("podman-4.3.1/ps.json"))))
@@ -214,7 +230,9 @@ def test_podman(machine, monkeypatch):
 
 def test_podman_of_a_user(machine, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    names_of(machine({"/run/user/1000/libpod/tmp/alive": ""}, Call(PODMAN_PS, b"[]")))
+    host = machine({"/run/user/1000/libpod/tmp/alive": ""}, Call(PODMAN_PS, output("podman-4.3.1/ps.json")))
+    by_id = names_of(host).by_id
+    assert ({row["uid"] for row in by_id.values()}, "1000:" + POD in by_id) == ({1000}, True)
 
 
 def test_podman_is_not_asked_before_it_ran(machine, monkeypatch):

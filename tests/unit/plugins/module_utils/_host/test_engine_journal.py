@@ -13,7 +13,7 @@ from ansible_collections.oom.forensics.plugins.module_utils._host import engine_
 
 REMOTE = "/lib/systemd/systemd-journal-remote"
 START = 1795438575000000
-HEAD = "__REALTIME_TIMESTAMP={0}\n__MONOTONIC_TIMESTAMP={1}\n_BOOT_ID=432c69a208204df2a4fcf603ea86771e\n"
+HEAD = "__REALTIME_TIMESTAMP={0}\n__MONOTONIC_TIMESTAMP={1}\n_BOOT_ID=432c69a208204df2a4fcf603ea86771e\n_UID={2}\n"
 HOST = run.Host()
 
 DOCKER = "657ad4e46b5e5686b635e1e34077ced0be7a36077cc99ba7e9f620e6555e4094"
@@ -22,6 +22,7 @@ IN_POD = "30d0da95fe59d1fcd352bad38fcfa5110f97f6d1cfcff36cc880dc7757613529"
 POD = "e961bfb115b9a16bff70a4e19a35d74608efafe2e48d40eb3e96d18759a53f9c"
 NOISY = "0" * 64
 CID = "0123456789abcdef" * 4
+OTHER = "fedcba9876543210" * 4
 POD_UID = "27aff94d-e0d9-43d1-84d6-9ab000aa57e2"
 
 
@@ -64,8 +65,8 @@ RECORDS = [
 def export(records):
     parts = []
     for number, fields in enumerate(records):
-        text = HEAD.format(START + number, 1 + number)
-        text += "".join("{0}={1}\n".format(key, value) for key, value in fields.items())
+        text = HEAD.format(START + number, 1 + number, fields.get("_UID", 0))
+        text += "".join("{0}={1}\n".format(key, value) for key, value in fields.items() if key != "_UID")
         parts.append(text + "\n")
     return "".join(parts).encode()
 
@@ -205,6 +206,45 @@ def test_daemons_add_to_each_other(tmp_path):
 def test_what_other_programs_write_is_no_message_of_a_daemon(tmp_path):
     folder = build(tmp_path, [{"SYSLOG_IDENTIFIER": "sshd", "MESSAGE": MESSAGES[3][1]}])
     assert engines.of_gone(HOST, [CID], folder) == {}
+
+
+FORGED = [
+    event(CID, "died", "evil", _UID=1000),
+    line(CID, "evil", _UID=1000),
+    {"SYSLOG_IDENTIFIER": "kubelet", "MESSAGE": MESSAGES[0][1], "_UID": 1000},
+]
+
+
+def test_what_a_user_logs_names_no_container_of_the_host(tmp_path):
+    assert engines.of_gone(HOST, [CID], build(tmp_path, FORGED)) == {}
+
+
+def test_what_a_user_logs_does_not_hide_what_root_logged(tmp_path):
+    folder = build(tmp_path, FORGED + [line(CID, "db", IMAGE_NAME="pg")] + FORGED)
+    by_id = engines.of_gone(HOST, ["1000:" + CID, CID, "1001:" + CID], folder)
+    assert {at: (row["name"], row["uid"], row["id"]) for at, row in by_id.items() if row["id"] == CID} == {
+        CID: ("db", None, CID),
+        "1000:" + CID: ("evil", 1000, CID),
+    }
+
+
+@pytest.mark.parametrize("uid", ["0", "00", "-1", "x", "99999999999", ""])
+def test_users_that_are_none(uid):
+    host = run.Host(stream=lambda argv: pytest.fail("called: {0}".format(argv)))
+    assert engines.of_gone(host, ["{0}:{1}".format(uid, CID)]) == {}
+
+
+def test_containers_of_users_are_looked_for_last(monkeypatch):
+    asked = []
+
+    def stream(argv):
+        asked.append(" ".join(argv))
+        return run.Running(iter(()), lambda: run.Ended(0, ""))
+
+    many = ["1000:{0:064x}".format(number) for number in range(1000)]
+    engines.of_gone(run.Host(stream=stream), many + [CID, OTHER])
+    assert ["_UID=0" in argv for argv in asked if "PODMAN" in argv] == [True, False]
+    assert CID in asked[0] and OTHER in asked[0]
 
 
 def test_the_journal_of_a_copied_tree(tmp_path):

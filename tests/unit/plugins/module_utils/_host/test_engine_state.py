@@ -8,7 +8,8 @@ import os
 import pathlib
 
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils._host import engines, run
+from ansible_collections.oom.forensics.plugins.module_utils._host import engine_homes, engines, run
+from ansible_collections.oom.forensics.plugins.module_utils._oom import workload
 
 DEBIAN = pathlib.Path(__file__).resolve().parents[4] / "fixtures" / "engines" / "debian-12"
 CID = "0123456789abcdef" * 4
@@ -92,7 +93,93 @@ def test_docker_of_a_user(tmp_path):
     write(tmp_path, "/etc/passwd", "ann:x:1000:1000::/home/ann:/bin/sh\nbroken\n")
     path = "/home/ann/.local/share/docker/containers/{0}/config.v2.json".format(CID)
     write(tmp_path, path, {"ID": CID, "Name": "/hers"})
-    assert read(tmp_path).by_id[CID]["name"] == "hers"
+    row = read(tmp_path).by_id["1000:" + CID]
+    assert (row["name"], row["id"], row["uid"]) == ("hers", CID, 1000)
+
+
+def test_a_user_who_writes_the_id_of_a_container_of_root_adds_nothing_to_it(tmp_path):
+    write(tmp_path, "/etc/passwd", "eve:x:1000:1000::/home/eve:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\n")
+    config = {"ID": CID, "Name": "/db", "Config": {"Image": "pg", "Labels": {}}, "State": {"Running": True}}
+    write(tmp_path, "/var/lib/docker/containers/{0}/config.v2.json".format(CID), config)
+    alone = read(tmp_path).by_id[CID]
+    labels = {
+        "io.kubernetes.container.name": "POD",
+        "io.kubernetes.pod.name": "etcd",
+        "io.kubernetes.pod.uid": POD_UID,
+        "com.docker.compose.project": "evil",
+    }
+    config = {"ID": CID, "Name": "/evil", "Config": {"Image": "z", "Labels": labels}}
+    store = [{"id": CID, "names": ["evil"], "metadata": '{"image-name": "z"}'}]
+    for user in ("eve", "bob"):
+        share = "/home/{0}/.local/share".format(user)
+        write(tmp_path, "{0}/docker/containers/{1}/config.v2.json".format(share, CID), config)
+        write(tmp_path, share + "/containers/storage/vfs-containers/containers.json", store)
+    by_id = read(tmp_path).by_id
+    assert sorted(by_id) == sorted([CID, "1000:" + CID, "1001:" + CID])
+    assert by_id[CID] == alone
+    assert engines.fill(workload.identify("/docker/" + CID), by_id)["compose_project"] is None
+
+
+def test_a_file_that_names_another_container_than_its_directory_is_not_believed(tmp_path):
+    write(tmp_path, "/etc/passwd", "eve:x:1000:1000::/home/eve:/bin/sh\n")
+    for place in ("/var/lib/docker", "/home/eve/.local/share/docker"):
+        write(tmp_path, place + "/containers/{0}/config.v2.json".format(OTHER), {"ID": CID, "Name": "/evil"})
+    assert read(tmp_path).by_id == {}
+
+
+STORE = ".local/share/containers/storage/vfs-containers/containers.json"
+
+
+@pytest.mark.parametrize("linked", range(1, len(STORE.split("/")) + 1))
+def test_no_link_below_a_home_is_followed(tmp_path, linked):
+    """Whatever the link shows: files that only root may read, or one that never ends."""
+    write(tmp_path, "/etc/passwd", "eve:x:1000:1000::/home/eve:/bin/sh\n")
+    write(tmp_path, "/secret/" + STORE, [{"id": CID, "names": ["theirs"]}])
+    parts = STORE.split("/")[:linked]
+    link = tmp_path.joinpath("home", "eve", *parts)
+    link.parent.mkdir(parents=True)
+    os.symlink(str(tmp_path.joinpath("secret", *parts)), str(link))
+    names = read(tmp_path)
+    assert (names.by_id, source(names, "podman")["error"]) == ({}, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file of another user is made by root")
+def test_a_file_that_is_not_the_users_own_is_not_read(tmp_path):
+    """Where hard links are not protected, a user may have one to a file of root's."""
+    write(tmp_path, "/etc/passwd", "eve:x:1000:1000::/home/eve:/bin/sh\n")
+    write(tmp_path, "/home/eve/" + STORE, [{"id": CID, "names": ["hers"]}])
+    os.chown(str(tmp_path / "home/eve"), 1000, 1000)
+    assert read(tmp_path).by_id == {}
+    os.chown(str(tmp_path / "home/eve" / STORE), 1000, 1000)
+    assert list(read(tmp_path).by_id) == ["1000:" + CID]
+
+
+@pytest.mark.parametrize("bound, value", [("CONTAINERS", 3), ("SECONDS", -1.0), ("BYTES", 10)])
+def test_a_home_has_its_bounds(tmp_path, monkeypatch, bound, value):
+    write(tmp_path, "/etc/passwd", "eve:x:1000:1000::/home/eve:/bin/sh\n")
+    many = [{"id": "{0:064x}".format(number), "names": ["x"]} for number in range(9)]
+    write(tmp_path, "/home/eve/" + STORE, many)
+    write(tmp_path, "/home/eve/" + STORE.replace("vfs-", "zfs-"), many[:1])
+    monkeypatch.setattr(engine_homes, bound, value)
+    names = read(tmp_path)
+    assert len(names.by_id) == {"CONTAINERS": 3}.get(bound, 0)
+    assert source(names, "podman")["error"].startswith("The containers of /home/eve are not all known: more than")
+    assert source(names, "podman")["available"] is (bound == "CONTAINERS")
+    assert source(names, "lxc")["error"] is None
+
+
+def test_many_names_in_a_home_are_not_all_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_homes, "_NAMES", 2)
+    write(tmp_path, "/etc/passwd", "eve:x:1000:1000::/home/eve:/bin/sh\n")
+    for number in range(4):
+        (tmp_path / "home/eve/.local/share/docker/containers" / str(number)).mkdir(parents=True)
+    assert "/home/eve" in source(read(tmp_path), "docker")["error"]
+
+
+def test_what_stands_in_the_home_of_root_is_of_the_host(tmp_path):
+    write(tmp_path, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nodd:x:\u00b2:0::/root:/bin/sh\n")
+    write(tmp_path, "/root/" + STORE, [{"id": CID, "names": ["own"]}])
+    assert read(tmp_path).by_id[CID]["uid"] is None
 
 
 def test_a_pipe_in_the_place_of_a_store_is_not_waited_for(tmp_path):
@@ -108,13 +195,15 @@ def test_a_pipe_in_the_place_of_a_store_is_not_waited_for(tmp_path):
 def test_homes_of_absent_users_are_not_looked_at(tmp_path, monkeypatch):
     """They may be on a file server that does not answer."""
     monkeypatch.setattr(run, "live", lambda host: True)
-    write(tmp_path, "/etc/passwd", "ann:x:1000:1000::/home/ann:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\n")
-    (tmp_path / "run/user/1001").mkdir(parents=True)
+    us = os.getuid()
+    lines = ("ann:x:54321:1000::/home/ann:/bin/sh", "bob:x:{0}:1001::/home/bob:/bin/sh".format(us))
+    write(tmp_path, "/etc/passwd", "\n".join(lines))
+    (tmp_path / "run/user/{0}".format(us)).mkdir(parents=True)
     for home, identifier in (("ann", CID), ("bob", OTHER)):
         path = "/home/{0}/.local/share/docker/containers/{1}/config.v2.json".format(home, identifier)
         write(tmp_path, path, {"ID": identifier, "Name": home})
     host = run.Host(str(tmp_path), which=lambda name: None)
-    assert list(engines.read(host).by_id) == [OTHER]
+    assert [row["id"] for row in engines.read(host).by_id.values()] == [OTHER]
 
 
 @pytest.mark.parametrize("store", ["containers.json", "volatile-containers.json"])

@@ -87,6 +87,53 @@ def test_the_monitor_of_a_container_and_a_unit_inside_it():
     assert (inside["kind"], inside["unit"], inside["name"]) == ("unit", "nginx.service", "shop-web-1")
 
 
+MANAGER = "/user.slice/user-{0}.slice/user@{0}.service"
+HERS = engine_rows.row("podman", CID, "state", 1000, name="hers", image="z")
+
+
+@pytest.mark.parametrize(
+    "path, name",
+    [
+        ("/system.slice/docker-{0}.scope", "shop-web-1"),
+        ("/tenant/{0}", "shop-web-1"),
+        (MANAGER.format(1000) + "/user.slice/libpod-{0}.scope", "hers"),
+        (MANAGER.format(1000) + "/app.slice/docker-{0}.scope", "hers"),
+        (MANAGER.format(1000) + "/user.slice/libpod-conmon-{0}.scope", "hers"),
+        (MANAGER.format(1001) + "/user.slice/libpod-{0}.scope", None),
+        (MANAGER.format(1000) + "/user-0.slice/docker-{0}.scope", "hers"),
+    ],
+)
+@pytest.mark.parametrize("digits", [64, 12])
+def test_a_row_is_of_one_user_only(path, name, digits):
+    """Below his own manager a user gives cgroups any name, and in his own files containers any id."""
+    for rows in ((WEB, HERS), (HERS, WEB)):
+        before = workload.identify(path.format(CID))
+        filled = engines.fill(dict(before, id=before["id"][:digits]), table(*rows))
+        assert (filled["name"], filled["uid"]) == (name, before["uid"])
+        assert filled["name_source"] == {"shop-web-1": "engine", "hers": "state"}.get(name)
+
+
+def test_a_user_without_rows_gets_none_of_root_and_root_none_of_users():
+    below = MANAGER.format(1000) + "/app.slice/docker-{0}.scope".format(CID)
+    assert fill(below, table(WEB)) == workload.identify(below)
+    above = "/system.slice/docker-{0}.scope".format(CID)
+    assert fill(above, table(HERS)) == workload.identify(above)
+    assert fill(above, {CID: HERS}) == workload.identify(above)
+
+
+def test_pods_of_users_are_their_own():
+    pod = "9" * 64
+    hers, roots = (
+        engine_rows.row("podman", each, "state", uid, name="a", pod_uid=pod, pod_name=name)
+        for each, uid, name in ((CID, 1000, "hers"), (OTHER, None, "roots"))
+    )
+    by_id = table(hers, roots)
+    assert by_id["1000:" + pod]["pod_name"] == "hers"
+    path = "/user.slice/user-libpod_pod_{0}.slice/libpod-{1}.scope".format(pod, "1" * 64)
+    assert fill(MANAGER.format(1000) + path, by_id)["pod_name"] == "hers"
+    assert fill("/machine.slice" + path.replace("user", "machine"), by_id)["pod_name"] == "roots"
+
+
 def test_a_container_of_a_pod_and_the_pod():
     by_id = table(POD)
     container = fill(KUBE + "/cri-containerd-{0}.scope".format(CID), by_id)
@@ -165,6 +212,38 @@ def test_labels_are_few_and_short():
 )
 def test_a_label_that_is_called_a_secret_is_left_out(key):
     assert engine_rows.bounded({key: "hunter2", "tier": "web"}) == {"tier": "web"}
+
+
+OF_POD = {
+    "io.kubernetes.container.name": "POD",
+    "io.kubernetes.pod.name": "etcd",
+    "io.kubernetes.pod.namespace": "kube-system",
+    "io.kubernetes.pod.uid": POD_UID,
+}
+
+
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+@pytest.mark.parametrize("labels", [OF_POD, {"io.kubernetes.container.name": "POD"}])
+def test_labels_make_no_container_a_part_of_a_pod(engine, labels):
+    """An image's labels are its author's, and a pod's first container needs no limit of its own."""
+    row = engine_rows.row(engine, CID, "engine", name="miner-infra", labels=labels)
+    assert {row[key] for key in ("container_name", "pod_name", "namespace", "pod_uid")} == {None}
+    assert row["labels"] == labels
+    assert engine_rows.pods([row]) == []
+
+
+@pytest.mark.parametrize(
+    "engine, name",
+    [
+        ("docker", "k8s_POD_etcd_kube-system_{0}_0".format(POD_UID)),
+        ("docker", "k8s_POD_{0}_kube-system_{1}_0".format("e" * 253, POD_UID)),
+        ("containerd", "etcd"),
+        ("cri-o", None),
+    ],
+)
+def test_labels_of_kubelets_containers_are_believed(engine, name):
+    row = engine_rows.row(engine, CID, "engine", name=name, labels=OF_POD)
+    assert (row["container_name"], row["pod_name"], row["pod_uid"]) == ("POD", "etcd", POD_UID)
 
 
 def test_kubelets_names_tell_the_pod():

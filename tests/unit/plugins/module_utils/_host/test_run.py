@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Commands and small files, with real processes and real trees."""
 
+import os
 import sys
 
 import pytest
@@ -81,3 +82,28 @@ def test_small_files_below_a_root(tmp_path):
     assert run.names(host, "/absent") == []
     assert not run.live(host)
     assert run.live(run.Host())
+
+
+def test_a_file_is_opened_below_a_directory_without_following_links(tmp_path):
+    host = run.Host(str(tmp_path))
+    (tmp_path / "home" / "a").mkdir(parents=True)
+    (tmp_path / "home" / "a" / "file").write_text("hers")
+    os.symlink("a", str(tmp_path / "home" / "b"))
+    os.symlink("file", str(tmp_path / "home" / "a" / "link"))
+    before = sorted(os.listdir("/proc/self/fd"))
+    found = run.descend(host, "/home", "a/file")
+    assert os.read(found, 10) == b"hers"
+    assert not os.get_inheritable(found)
+    os.close(found)
+    os.close(run.descend(host, "/home", "a"))
+    for path in ("b/file", "a/link", "b", "a/absent", "absent/file", "a/file/x"):
+        with pytest.raises(OSError):
+            run.descend(host, "/home", path)
+    with pytest.raises(OSError):
+        run.descend(host, "/home/a/file", "x")
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_pipe_below_a_directory_is_not_waited_for(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    os.close(run.descend(run.Host(str(tmp_path)), "/", "pipe"))

@@ -621,3 +621,14 @@ def test_time_is_linear_in_the_path(unit):
 
     base = 8192 // len(unit) + 1
     assert min(seconds(base * 10) for _again in range(2)) < 40 * min(seconds(base) for _again in range(3)) + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "uid"),
+    [
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/user@2000.service/x.service", 1000),
+        ("/docker/" + "ab" * 32 + "/user.slice/user-1000.slice/session-1.scope", None),
+    ],
+)
+def test_nobody_names_himself_another_user(path, uid):
+    assert workload.identify(path)["uid"] == uid
