@@ -68,7 +68,7 @@ unit: .venv/made-dev ## Run the unit tests on the controller's and every target 
 	$(BIN)/python tests/tools/unit.py $(EXTRA)
 
 .PHONY: cores
-cores: .venv/made ## Run collect_oom.yml under ansible-core 2.16, 2.19 and the newest
+cores: .venv/made ## Run the playbooks under ansible-core 2.16, 2.19 and the newest
 	$(BIN)/python tests/tools/cores.py
 
 .PHONY: system

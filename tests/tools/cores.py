@@ -1,7 +1,7 @@
 # Copyright (c) 2026 oom.forensics contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run collect_oom.yml under the oldest, the pinned and the newest ansible-core, each also against its oldest target.
+"""Run the playbooks under the oldest, the pinned and the newest ansible-core, each also against its oldest target.
 
 A core that no Python here can run is named, and is a failure in CI. Names of cores as arguments choose some of them.
 """
@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from _tools import CHECKOUT, find_python, make_venv, require
 
-PLAYBOOK = "playbooks/collect_oom.yml"
+# Each playbook, and the document that it writes beside the spool.
+PLAYBOOKS = {"playbooks/collect_oom.yml": "events.json", "playbooks/audit_memory.yml": "findings.json"}
 
 
 class Core(NamedTuple):
@@ -31,9 +32,9 @@ class Core(NamedTuple):
 
 
 CORES = (
-    Core("2.16", ("ansible-core~=2.16.0",), ("3.11", "3.10", "3.12"), "3.6"),
+    Core("2.16", ("ansible-core~=2.16.0", "-r", "meta/ee-requirements.txt"), ("3.11", "3.10", "3.12"), "3.6"),
     Core("2.19", ("-r", "requirements.txt"), ("3.11", "3.12", "3.13"), "3.8"),
-    Core("newest", ("ansible-core",), ("3.13", "3.12", "3.14"), "3.9"),
+    Core("newest", ("ansible-core", "-r", "meta/ee-requirements.txt"), ("3.13", "3.12", "3.14"), "3.9"),
 )
 
 
@@ -43,8 +44,8 @@ def core_bin(core: Core) -> pathlib.Path | None:
     return make_venv(f"core-{core.name}", python, list(core.install)) if python else None
 
 
-def collect(tools: pathlib.Path, interpreter: str | None) -> str:
-    """Run the playbook into a temporary spool; an empty string, or what went wrong.
+def play(tools: pathlib.Path, playbook: str, written: str, interpreter: str | None) -> str:
+    """Run a playbook with a temporary spool; an empty string, or what went wrong.
 
     `interpreter` is the target's Python; None leaves it to the shipped inventory: the controller's own.
     """
@@ -53,7 +54,7 @@ def collect(tools: pathlib.Path, interpreter: str | None) -> str:
         variables = {"oom_evidence_spool": str(spool)}
         if interpreter:
             variables["ansible_python_interpreter"] = interpreter
-        command = [str(tools / "ansible-playbook"), PLAYBOOK, "-e", json.dumps(variables)]
+        command = [str(tools / "ansible-playbook"), playbook, "-e", json.dumps(variables)]
         done = subprocess.run(
             command,
             cwd=CHECKOUT,
@@ -66,9 +67,9 @@ def collect(tools: pathlib.Path, interpreter: str | None) -> str:
         )
         if done.returncode:
             return f"{done.stdout}\nansible-playbook ended with {done.returncode}"
-        documents = list(pathlib.Path(folder).rglob("events.json"))
+        documents = list(pathlib.Path(folder).rglob(written))
         if len(documents) != 1:
-            return f"{done.stdout}\n{len(documents)} files named events.json instead of one"
+            return f"{done.stdout}\n{len(documents)} files named {written} instead of one"
         json.loads(documents[0].read_text(encoding="utf-8"))
         return ""
 
@@ -98,7 +99,7 @@ def check(core: Core) -> int:
         failures += require(f"Python {core.target} is not on this machine, so ansible-core {version} did not run on it")
     for label, interpreter in targets:
         started = time.monotonic()
-        problem = collect(tools, interpreter)
+        problem = "\n".join(filter(None, (play(tools, *each, interpreter) for each in PLAYBOOKS.items())))
         failures += bool(problem)
         verdict = f"FAILED\n{problem}" if problem else "ok"
         print(f"ansible-core {version} on {label}: {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
