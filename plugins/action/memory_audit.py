@@ -18,6 +18,7 @@ from ansible_collections.oom.forensics.plugins.plugin_utils._terminal import vis
 _SPEC: dict[str, dict[str, Any]] = {
     "spool": {"type": "path", "default": "oom-evidence/spool"},
     "hosts": {"type": "list", "elements": "str"},
+    "unwritten": {"type": "list", "elements": "str", "default": []},
     "rules": {"type": "raw"},
     "rules_only": {"type": "bool", "default": False},
     "min_severity": {"type": "str", "choices": list(_rules.SEVERITIES), "default": "info"},
@@ -43,7 +44,7 @@ class ActionModule(ActionBase):
         try:
             rules = _rules.load(_plain.plain(options["rules"]))
         except _rules.RulesError as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None  # Ansible prints the cause as well
         result.update(changed=False, rules_total=len(rules))
         return result if options["rules_only"] else self._audited(result, options, rules)
 
@@ -52,7 +53,9 @@ class ActionModule(ActionBase):
         findings_path, junit_path = _paths(options, spool)
         table = _findings.Table(options["max_rows"])
         try:
-            hosts = _evidence.hosts(spool) if options["hosts"] is None else list(dict.fromkeys(options["hosts"]))
+            every = _evidence.hosts(spool) if options["hosts"] is None else list(dict.fromkeys(options["hosts"]))
+            hosts = [host for host in every if host not in set(options["unwritten"])]
+            table.skipped = len(every) - len(hosts)
             asked = _findings.Asked(spool, hosts, rules, _evidence.now(), options["min_severity"])
             found = table.watch(_findings.entries(asked))
             if self._task.check_mode:
@@ -60,7 +63,7 @@ class ActionModule(ActionBase):
             else:
                 _findings.write(findings_path, junit_path, asked, found, table)
         except _evidence.SpoolError as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None  # Ansible prints the cause as well
         written = None if self._task.check_mode else (findings_path, junit_path)
         self._print(table, written)
         result.update(table.counts(), spool=spool)

@@ -100,9 +100,9 @@ def audit_memory(
         checked = _rules.load(_plain.plain(rules))
         documents = _documents(_plain.plain(data))
     except _rules.RulesError as error:
-        raise AnsibleFilterError(f"{FQCN}: {error}") from error
+        raise AnsibleFilterError(f"{FQCN}: {error}") from None  # Ansible prints the cause as well
     except TypeError as error:
-        raise AnsibleFilterError(f"{FQCN}: {error}.") from error
+        raise AnsibleFilterError(f"{FQCN}: {error}.") from None
     found = [_audit.audit(document, checked, audited_at, min_severity).findings for document in documents]
     return utf8([finding for findings in found for finding in findings])
 

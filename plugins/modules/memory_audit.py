@@ -34,6 +34,13 @@ options:
       - Hosts to audit, by their names in the inventory. Without it, every host in the spool.
     type: list
     elements: str
+  unwritten:
+    description:
+      - Hosts whose evidence was read just now and not written, as M(oom.forensics.oom_evidence) does in check mode.
+      - They are not audited, because what the spool has of them is older or nothing. The table says how many they are.
+    type: list
+    elements: str
+    default: []
   rules:
     description:
       - Changes to the shipped rules, as the path of a YAML file or as what such a file holds.
@@ -143,7 +150,7 @@ rules_total:
   description: Rules that were checked, after those that are disabled were left out.
   type: int
   returned: success
-  sample: 34
+  sample: 37
 findings_path:
   description: The JSON document. Null in check mode.
   type: str
@@ -174,6 +181,11 @@ hosts_unread:
   type: int
   returned: when O(rules_only=false)
   sample: 1
+hosts_skipped:
+  description: Hosts of O(unwritten), which were not audited.
+  type: int
+  returned: when O(rules_only=false)
+  sample: 0
 findings_total:
   description: Findings of all hosts.
   type: int

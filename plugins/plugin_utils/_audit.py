@@ -10,6 +10,7 @@ how old the evidence is.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ _MIB = 1024 * 1024
 _LONGEST_SUBJECT = 200
 _LONGEST_TEXT = 1000  # of a fact: names come from the host, and one host must not fill the report of a fleet
 _MOST_MEMBERS = 20
+_DEEPEST = 10
+_LARGEST = 2**64  # nothing that a kernel counts is larger; it would be no JSON for other readers
 
 
 class Audit(NamedTuple):
@@ -45,13 +48,15 @@ def audit(document: dict[str, Any], rules: Iterable[_rules.Rule], audited_at: st
         try:
             missing = _missing(rule, evaluation)
             offenders = [] if missing else evaluation.search(rule.offenders)
-            missing = missing or ("anything that its expression looks at" if offenders is None else None)
+            missing = missing or ("what its expression looks at" if offenders is None else None)
             if missing:
                 not_evaluated.append({"rule": rule.id, "missing": missing})
             else:
                 findings += [_finding(rule, host, offender) for offender in _as_offenders(offenders)]
         except _expressions.ExpressionError as error:
             findings.append(_failed(rule, host, str(error)))
+        except _expressions.DATA_ERRORS as error:
+            findings.append(_failed(rule, host, _expressions.said(error)))
     return Audit(findings, not_evaluated)
 
 
@@ -59,7 +64,8 @@ def host_of(document: dict[str, Any]) -> str:
     """The host's name in the inventory, else its own name."""
     block = document.get("host")
     block = block if isinstance(block, dict) else {}
-    return str(block.get("inventory_name") or block.get("hostname") or "?")
+    names = [block.get("inventory_name"), block.get("hostname"), "?"]
+    return next(name for name in names if isinstance(name, str) and name)
 
 
 def _missing(rule: _rules.Rule, evaluation: _expressions.Evaluation) -> str | None:
@@ -114,14 +120,26 @@ def _failed(rule: _rules.Rule, host: str, error: str) -> dict[str, Any]:
     }
 
 
-def _bounded(value: Any) -> Any:
+def _bounded(value: Any, depth: int = 0) -> Any:
+    """A fact as JSON that any reader takes: short, shallow, and without a number that is none."""
     if isinstance(value, str):
         return value[:_LONGEST_TEXT]
+    if isinstance(value, (int, float)):
+        return value if _is_number(value) or isinstance(value, bool) else None
+    if depth >= _DEEPEST:
+        return None
     if isinstance(value, list):
-        return [_bounded(member) for member in value[:_MOST_MEMBERS]]
+        return [_bounded(member, depth + 1) for member in value[:_MOST_MEMBERS]]
     if isinstance(value, dict):
-        return {str(key)[:_LONGEST_TEXT]: _bounded(member) for key, member in list(value.items())[:_MOST_MEMBERS]}
+        members = list(value.items())[:_MOST_MEMBERS]
+        return {str(key)[:_LONGEST_TEXT]: _bounded(member, depth + 1) for key, member in members}
     return value
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -_LARGEST < value < _LARGEST and math.isfinite(value)
 
 
 # --- facts as text
@@ -137,7 +155,7 @@ def _message(rule: _rules.Rule, facts: dict[str, Any]) -> str:
 
 def size(value: Any) -> str:
     """Bytes for people: ``8 MiB``, ``1536 MiB``, ``2 GiB``, ``15.4 GiB``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not _is_number(value):
         return "?"
     number, unit = value / _MIB, "MiB"
     if abs(number) >= 10240 or (number and not number % 1024):
@@ -146,7 +164,7 @@ def size(value: Any) -> str:
 
 
 def _percent(value: Any) -> str:
-    return "?" if isinstance(value, bool) or not isinstance(value, (int, float)) else f"{value * 100:.0f} %"
+    return f"{value * 100:.0f} %" if _is_number(value) else "?"
 
 
 def _time(value: Any) -> str:

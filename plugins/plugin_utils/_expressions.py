@@ -10,7 +10,7 @@ called: an unknown name, a wrong number of arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -20,6 +20,10 @@ from ansible_collections.oom.forensics.plugins.module_utils._oom.workload import
 _TIMES = ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ")
 # What makes two cgroups parts of one workload.
 _IDENTITY = ("kind", "engine", "id", "name", "pod_uid", "unit", "slice")
+_DEEPEST = 100  # of a cgroup's path; what has more is no path of a kernel but an attack
+# What a document may hold is only known when it is looked at: text where a number was meant, no key where there always
+# is one, a number that has no text, and so on. jmespath's own errors are ValueErrors.
+DATA_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 class ExpressionError(Exception):
@@ -43,7 +47,12 @@ class Function(NamedTuple):
 
 
 def _label(_about: Any, workload: dict[str, Any] | None) -> str | None:
-    return None if workload is None else str(_workload_label(workload))
+    """Names are unique for one user only: two of them may have a container ``web``, or a unit of one name."""
+    if workload is None or workload.get("kind") is None:
+        return None
+    name = str(_workload_label(workload))
+    owner = "" if workload.get("uid") is None else f" uid {workload['uid']}"
+    return name if name.endswith(owner) or workload["kind"] == "slice" else name + owner
 
 
 def _document(about: Any) -> Any:
@@ -106,6 +115,30 @@ def _innermost(cgroup: dict[str, Any], within: dict[str, list[Any]]) -> dict[str
         outer, cgroup = cgroup, within[cgroup["path"]][0]
         cgroup = {key: outer.get(key) if value is None else value for key, value in cgroup.items()}
     return cgroup
+
+
+def _limits_total(about: Any, cgroups: list[Any] | None) -> int | float | None:
+    if cgroups is None:
+        return None
+    limits = {cgroup["path"]: cgroup.get("memory_max") for cgroup in about.document.get("cgroups") or ()}
+    by_depth: dict[int, dict[str, Any]] = {}
+    for cgroup in cgroups:
+        own = [limit for limit in (cgroup.get("memory_max"), cgroup.get("memory_effective_max")) if limit is not None]
+        path = cgroup["path"].rstrip("/")
+        depth = path.count("/")
+        if own and depth <= _DEEPEST:
+            if cgroup.get("memory_effective_max") is not None:
+                limits.setdefault(cgroup.get("memory_effective_max_path"), cgroup["memory_effective_max"])
+            level = by_depth.setdefault(depth, {})
+            level[path] = level.get(path, 0) + min(own)
+    # From the innermost on, each cgroup lets its parent see no more than its own limit.
+    for depth in range(max(by_depth, default=0), 0, -1):
+        above = by_depth.setdefault(depth - 1, {})
+        for path, wanted in by_depth.get(depth, {}).items():
+            limit = limits.get(path)
+            parent = path.rpartition("/")[0]
+            above[parent] = above.get(parent, 0) + (wanted if limit is None else min(wanted, limit))
+    return sum(by_depth.get(0, {}).values())
 
 
 def _pause(_about: Any, workload: dict[str, Any] | None) -> bool | None:
@@ -177,12 +210,23 @@ _KEY = ("expref",)
 _OBJECT = ("object", "null")
 
 FUNCTIONS = {
-    "label": Function(_label, (_OBJECT,), "label(workload)", "the readable name of a workload, such as `docker web`"),
+    "label": Function(
+        _label,
+        (_OBJECT,),
+        "label(workload)",
+        "the readable name of a workload, such as `docker web`, with the uid of a user's own; null if nothing is known",
+    ),
     "workloads": Function(
         _workloads,
         (_ARRAY,),
         "workloads(cgroups)",
         "one cgroup for each workload, without the ones that a container or unit makes inside its own",
+    ),
+    "limits_total": Function(
+        _limits_total,
+        (_ARRAY,),
+        "limits_total(cgroups)",
+        "the sum of what their limits allow; what several share by an ancestor's limit counts once",
     ),
     "pause": Function(_pause, (_OBJECT,), "pause(workload)", "whether a container only holds the namespaces of a pod"),
     "document": Function(
@@ -235,10 +279,16 @@ class Evaluation:
         """The value of a compiled expression. Raises ExpressionError if the document does not suit it."""
         try:
             return compiled.search(self._document, options=self._options)
-        # jmespath's errors are ValueErrors. What a document may hold is only known now: text where a number was
-        # meant (TypeError), no key where there always is one (LookupError), and so on.
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise ExpressionError(" ".join(f"{type(error).__name__}: {error}".split())) from error
+        except DATA_ERRORS as error:
+            raise ExpressionError(said(error)) from error
+
+
+def said(error: Exception) -> str:
+    """An error of ``DATA_ERRORS`` as one line: its type, and its text where it has one (that may hold the value)."""
+    try:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    except DATA_ERRORS:
+        return type(error).__name__
 
 
 def compiled(expression: str) -> Any:
@@ -262,24 +312,83 @@ def compiled(expression: str) -> Any:
 
 
 def _at(expression: str, position: int, what: str) -> str:
-    return f"is wrong at character {position + 1} of {len(expression)}: {what.rstrip('.')}"
+    place = f"character {position + 1} of {len(expression)}" if position < len(expression) else "its end"
+    return f"is wrong at {place}: {what.rstrip('.')}"
 
 
 def _check_functions(expression: str, tree: dict[str, Any]) -> None:
     table = _class_of_functions().FUNCTION_TABLE
     for name, given in _calls(tree):
         if name not in table:
-            raise ExpressionError(
-                _at(
-                    expression, _place_of(expression, name), f"there is no function {name}(); {_known_functions(table)}"
-                )
-            )
-        signature = table[name]["signature"]
-        variadic = bool(signature) and bool(signature[-1].get("variadic"))
-        if given < len(signature) if variadic else given != len(signature):
-            least = "at least " if variadic else ""
-            what = f"{name}() takes {least}{len(signature)} {_plural(len(signature), 'argument')}, not {given}"
+            what = f"there is no function {name}(); {_known_functions(table)}"
             raise ExpressionError(_at(expression, _place_of(expression, name), what))
+        signature = table[name]["signature"]
+        what = _wrong_number(signature, given) or _wrong_kind(signature, given)
+        if what:
+            raise ExpressionError(_at(expression, _place_of(expression, name), f"{name}() takes {what}"))
+
+
+def _wrong_number(signature: Sequence[dict[str, Any]], given: Sequence[Any]) -> str | None:
+    variadic = bool(signature) and bool(signature[-1].get("variadic"))
+    if len(given) == len(signature) or (variadic and len(given) > len(signature)):
+        return None
+    least = "at least " if variadic else ""
+    return f"{least}{len(signature)} {_plural(len(signature), 'argument')}, not {len(given)}"
+
+
+def _wrong_kind(signature: Sequence[dict[str, Any]], given: Sequence[dict[str, Any]]) -> str | None:
+    """What is known of an argument without a document: whether it is a reference (``&key``), and a literal's type."""
+    for number, (wanted, argument) in enumerate(zip(signature, given), 1):
+        types = [kind.partition("-")[0] for kind in wanted["types"]]
+        if types == ["expref"] and argument["type"] != "expref":
+            return f"an expression reference (&key) as argument {number}"
+        kind = _STATIC_TYPES[type(argument["value"])] if argument["type"] == "literal" else argument["type"]
+        if argument["type"] in ("literal", "expref") and types and kind not in types:
+            return f"{' or '.join(types)} as argument {number}, not {kind}"
+    return None
+
+
+# How jmespath calls the types of JSON.
+_STATIC_TYPES = {
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
+
+
+def keys(found: Any) -> set[str] | None:
+    """The keys that the objects from a compiled expression have, where it spells them out: ``[].{a: b}`` has a."""
+    return _keys(found.parsed)
+
+
+def _keys(node: Any) -> set[str] | None:
+    if node["type"] == "multi_select_dict":
+        return {child["value"] for child in node["children"]}
+    place = _RESULT_OF.get(node["type"])
+    if place is None or not node["children"]:
+        return None
+    result = node["children"][place]
+    if result["type"] == "identity" and node["type"] in _PROJECTIONS:
+        result = node["children"][0]
+    if node["type"] == "multi_select_list" and len(node["children"]) > 1:
+        return None
+    return _keys(result)
+
+
+_PROJECTIONS = ("projection", "filter_projection", "value_projection")
+# Which child of a node says what it gives.
+_RESULT_OF = {
+    **dict.fromkeys(_PROJECTIONS, 1),
+    "subexpression": -1,
+    "pipe": -1,
+    "and_expression": -1,
+    "flatten": 0,
+    "multi_select_list": 0,
+}
 
 
 def _plural(number: int, thing: str) -> str:
@@ -290,15 +399,15 @@ def _known_functions(table: Iterable[str]) -> str:
     return "the functions are " + ", ".join(sorted(table))
 
 
-def _calls(tree: Any) -> Iterator[tuple[str, int]]:
-    """Each function called, and with how many arguments; the innermost of nested ones comes last."""
+def _calls(tree: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Each function called, and with which arguments; the innermost of nested ones comes last."""
     pending = [tree]
     while pending:
         node = pending.pop()
         if not isinstance(node, dict):  # a slice has numbers for children
             continue
         if node["type"] == "function_expression":
-            yield node["value"], len(node["children"])
+            yield node["value"], node["children"]
         pending += reversed(node["children"])
 
 

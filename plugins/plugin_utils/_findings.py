@@ -23,7 +23,11 @@ from ._terminal import visible, wrapped
 SCHEMA = "oom.forensics/findings/1"
 LEAST_WIDTH = 74
 _TITLES = ("SEVERITY", "HOST", "SUBJECT", "RULE", "FINDING")
-_LEAST = (0, 6, 10, 12, 20)
+_LEAST = (0, 6, 10, 12, 28)
+_WHOLE = (1, 3)  # cut hosts look alike, and so do cut rules: then the finding goes below its row
+_NARROW_TITLES = ("SEVERITY", "HOST", "RULE")
+_NARROW_LEAST = (0, 40, 20)
+_MOST_ALIKE = 5  # rows of one rule on one host
 _JSON_HEAD = b'{"schema":"' + SCHEMA.encode("ascii")
 _JUNIT_NAME = "oom.forensics.audit_memory"
 _JUNIT_HEAD = f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="{_JUNIT_NAME}"'.encode("ascii")
@@ -113,7 +117,7 @@ def _as_json(asked: Asked, found: Iterator[dict[str, Any]], table: Table) -> Ite
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def _copied(found: Iterator[dict[str, Any]], asked: Asked, suites: Any) -> Iterator[dict[str, Any]]:
@@ -189,6 +193,7 @@ class Table:
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
         self.hosts = self.with_findings = self.unread = 0
+        self.skipped = 0  # hosts that were left out, as check mode wrote no evidence of them
         self.severities = dict.fromkeys(reversed(_rules.SEVERITIES), 0)
         self.not_evaluated: dict[str, int] = {}
         self._missing: dict[str, tuple[set[str], Counter[str]]] = {}
@@ -207,6 +212,7 @@ class Table:
             "hosts_total": self.hosts,
             "hosts_with_findings": self.with_findings,
             "hosts_unread": self.unread,
+            "hosts_skipped": self.skipped,
             "findings_total": self.findings,
             "severities": self.severities,
             "not_evaluated": self.not_evaluated,
@@ -224,20 +230,30 @@ class Table:
         self.with_findings += bool(entry["findings"])
         for finding in entry["findings"]:
             self.severities[finding["severity"]] += 1
-            self._keep(finding, entry)
+        self._keep(entry)
+        for one in entry["not_evaluated"]:
+            self.not_evaluated[one["rule"]] = self.not_evaluated.get(one["rule"], 0) + 1
+        if entry["status"] != "ok":  # that nothing more is known of it is its finding
+            return
         for missing in {one["missing"] for one in entry["not_evaluated"]}:
             rules, hosts = self._missing.setdefault(missing, (set(), Counter()))
             hosts["hosts"] += 1
             rules.update(one["rule"] for one in entry["not_evaluated"] if one["missing"] == missing)
-        for one in entry["not_evaluated"]:
-            self.not_evaluated[one["rule"]] = self.not_evaluated.get(one["rule"], 0) + 1
 
-    def _keep(self, finding: dict[str, Any], entry: dict[str, Any]) -> None:
-        key = (-_rules.rank(finding["severity"]), *(finding[part] for part in ("host", "rule", "subject", "message")))
+    def _keep(self, entry: dict[str, Any]) -> None:
+        """The rows of one host; of findings of one rule the first ones, and how many more there are."""
         old = entry["status"] != "ok" and entry["collected_at"]
         note = f" (as of {entry['collected_at'][:16].replace('T', ' ')})" if old else ""
-        kept = {part: finding[part] for part in ("severity", "host", "subject", "rule", "what")}
-        self._rows.append((key, dict(kept, message=finding["message"] + note)))
+        told: Counter[str] = Counter()
+        alike = Counter(finding["rule"] for finding in entry["findings"])
+        for finding in sorted(entry["findings"], key=_sort_key):
+            told[finding["rule"]] += 1
+            if told[finding["rule"]] > _MOST_ALIKE:
+                continue
+            more = alike[finding["rule"]] - _MOST_ALIKE
+            folded = f" (and {more} more of this rule)" if told[finding["rule"]] == _MOST_ALIKE and more > 0 else ""
+            kept = {part: finding[part] for part in ("severity", "host", "subject", "rule", "what")}
+            self._rows.append((_sort_key(finding), dict(kept, message=finding["message"] + note + folded)))
         if len(self._rows) >= 4 * self.max_rows:
             self._rows = self._worst()
 
@@ -247,12 +263,7 @@ class Table:
     def lines(self, width: int) -> list[str]:
         """The table for a terminal of ``width`` columns, what to do and the summary below it."""
         rows = [finding for _key, finding in self._worst()]
-        lines = []
-        if rows:
-            cells = [
-                [visible(row[part]) for part in ("severity", "host", "subject", "rule", "message")] for row in rows
-            ]
-            lines += _terminal.grid(_TITLES, cells, _LEAST, width)
+        lines = _rows(rows, width) if rows else []
         if self.findings > len(rows):
             lines.append(
                 f"({_count(self.findings - len(rows), 'more finding')} not shown; findings.json has all of them)"
@@ -269,15 +280,34 @@ class Table:
         return lines + ["", *wrapped(self.summary(), width)]
 
     def summary(self) -> str:
+        skipped = f"{_count(self.skipped, 'host')} not audited: check mode wrote no evidence of this run"
+        if self.skipped and not self.hosts:
+            return skipped + "."
         parts = [f"{_count(self.findings, 'finding')} on {self.with_findings} of {_count(self.hosts, 'host')}"]
         told = ", ".join(f"{count} {severity}" for severity, count in self.severities.items() if count)
         if told:
             parts[0] += f": {told}"
         if self.unread:
             parts.append(f"{_count(self.unread, 'host')} not read")
-        if self.not_evaluated:
-            parts.append(f"{_count(len(self.not_evaluated), 'rule')} not evaluated everywhere")
+        if self.skipped:
+            parts.append(skipped)
+        unknown = set().union(*(rules for rules, _hosts in self._missing.values()))
+        if unknown:
+            parts.append(f"{_count(len(unknown), 'rule')} not evaluated everywhere")
         return "; ".join(parts) + "."
+
+
+def _sort_key(finding: dict[str, Any]) -> tuple[Any, ...]:
+    return (-_rules.rank(finding["severity"]), *(finding[part] for part in ("host", "rule", "subject", "message")))
+
+
+def _rows(rows: list[dict[str, Any]], width: int) -> list[str]:
+    cells = [[visible(row[part]) for part in ("severity", "host", "subject", "rule", "message")] for row in rows]
+    if not _terminal.cuts([_TITLES, *cells], _LEAST, width, _WHOLE):
+        return _terminal.grid(_TITLES, cells, _LEAST, width)
+    heads = [(severity, host, rule) for severity, host, _subject, rule, _message in cells]
+    below = [f"{subject}: {message}" for _severity, _host, subject, _rule, message in cells]
+    return _terminal.grid(_NARROW_TITLES, heads, _NARROW_LEAST, width, below=below)
 
 
 def _count(number: int, thing: str) -> str:

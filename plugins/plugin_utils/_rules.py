@@ -129,6 +129,9 @@ def _file(path: str) -> Any:
         raise RulesError(f"The rules file {full} could not be read: {error.strerror}.") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise RulesError(f"The rules file {full} is not YAML{_mark(error)}.") from error
+    # PyYAML's own, of a value that does not suit the tag before it (!!bool foo, !!map [a]).
+    except (TypeError, LookupError, AttributeError) as error:
+        raise RulesError(f"The rules file {full} has a value that does not suit its tag: {error!r}.") from error
 
 
 def _mark(error: Exception) -> str:
@@ -198,14 +201,15 @@ def _checked(rule: dict[str, Any], where: str) -> Rule:
             f"{where}: rule {name} has the severity {rule['severity']!r}, which is none of {_and(SEVERITIES)}."
         )
     needs = _list(rule.get("needs"), f"needs of rule {name}", where)
+    offenders = _compiled(rule["offenders"], name, "offenders", where)
     return Rule(
         id=name,
         severity=rule["severity"],
         title=rule["title"],
         expression=rule["offenders"],
-        offenders=_compiled(rule["offenders"], name, "offenders", where),
+        offenders=offenders,
         needs=tuple((str(need), _compiled(need, name, "needs", where)) for need in needs),
-        message=_message(rule.get("message"), name, where),
+        message=_message(rule.get("message"), name, _expressions.keys(offenders), where),
         why=rule["why"],
         what=rule["what"],
     )
@@ -222,7 +226,7 @@ def _compiled(expression: Any, name: str, key: str, where: str) -> Any:
         raise RulesError(f"{where}: rule {name}: the expression {expression!r} in {key} {error}.") from error
 
 
-def _message(message: Any, name: str, where: str) -> str | None:
+def _message(message: Any, name: str, facts: set[str] | None, where: str) -> str | None:
     if message is None:
         return None
     if not isinstance(message, str):
@@ -233,6 +237,11 @@ def _message(message: Any, name: str, where: str) -> str | None:
             raise RulesError(
                 f"{where}: rule {name} has {{{place}}} in its message; "
                 f"write {{fact}} or {{fact:format}} with a format of {_and(FORMATS)}."
+            )
+        if facts is not None and fact.group(1) not in facts - {"subject"}:
+            raise RulesError(
+                f"{where}: rule {name} has {{{place}}} in its message, which is no fact of its offenders"
+                f"{_similar(fact.group(1), facts)}."
             )
     return message
 

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 _GAP = 2
+_INDENT = 4
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))  # controls, bidi and other format characters
 _NO_TERMINAL_COLUMNS = 120
 _DISPLAY_LEAST = 79  # what Display says where there is no terminal, and where it is narrow
@@ -93,16 +94,18 @@ def grid(
     least: Sequence[int],
     width: int,
     paths: Sequence[str] = (),
+    below: Sequence[str] = (),
 ) -> list[str]:
     """Titles and rows with aligned columns; the last column wraps, what is too long elsewhere is cut.
 
     :arg least: per column, the width that it keeps where not all have room; 0 for one that is never cut.
     :arg paths: titles of columns that may hold a path, whose end says more than its beginning.
+    :arg below: a text for each row, wrapped and indented below it.
     """
     widths = _widths([titles, *rows], least, width)
     left = sum(widths[:-1]) + _GAP * (len(widths) - 1)
     lines = []
-    for row in [titles, *rows]:
+    for row, text_below in zip([titles, *rows], ["", *(below or [""] * len(rows))]):
         cells = [
             _filled(cut(text, size, at_left="/" in text and title in paths), size)
             for title, text, size in zip(titles[:-1], row, widths)
@@ -110,7 +113,15 @@ def grid(
         last = wrapped(row[-1], widths[-1]) or [""]
         lines.append((" " * _GAP).join([*cells, last[0]]).rstrip())
         lines += [" " * left + more for more in last[1:]]
+        lines += [" " * _INDENT + more for more in wrapped(text_below, width - _INDENT)]
     return lines
+
+
+def cuts(rows: Sequence[Sequence[str]], least: Sequence[int], width: int, whole_columns: Sequence[int]) -> bool:
+    """Whether ``grid`` would cut any of these columns, or have no room for the least width of all."""
+    widths = _widths(rows, least, width)
+    whole = all(width_of(row[index]) <= widths[index] for row in rows for index in whole_columns)
+    return not whole or sum(widths) + _GAP * (len(widths) - 1) > width
 
 
 def notices(pairs: Sequence[tuple[str, str]], width: int) -> list[str]:

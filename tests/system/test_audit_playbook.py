@@ -112,7 +112,7 @@ def test_what_is_wrong_with_each_of_three_containers_by_name(name, play, request
     assert found["small"]["implicit-swap"]["facts"]["memory_max"] == 8 * MIB
     assert "8 MiB of memory and as much swap again" in found["small"]["implicit-swap"]["message"]
     kill = found["victim"]["kills-last-day"]
-    assert (kill["facts"]["kills"], kill["facts"]["victim"], kill["facts"]["limit"]) == (1, "tail", 64 * MIB)
+    assert (kill["facts"]["events"], kill["facts"]["victim"], kill["facts"]["limit"]) == (1, "tail", 64 * MIB)
     assert kill["severity"] == "high"
     for each in identifiers:
         assert f"{name} {each}" in run.output
@@ -167,9 +167,23 @@ def test_a_host_that_is_not_there_is_a_finding_and_fails_the_run(play, hosts):
     assert "here was not read" not in run.words
 
 
-def test_check_mode_writes_nothing(play, tmp_path):
-    run = play("--check")
-    assert run.status == 0
-    assert "findings" in run.output
-    assert not (tmp_path / "findings.json").exists()
-    assert not (tmp_path / "spool").exists()
+def test_check_mode_audits_nothing_and_says_so(play, tmp_path):
+    """It writes no evidence, so that there is none of this run; what an earlier one left would be told as its own."""
+    for _before_and_after_a_run in (1, 2):
+        run = play("--check", "-e", "memory_audit_fail_on=info")
+        assert run.status == 0
+        assert "1 host not audited: check mode wrote no evidence of this run." in run.words
+        assert "host-not-read" not in run.output
+        assert "SEVERITY" not in run.output
+        assert not (tmp_path / "findings.json").exists()
+        if not (tmp_path / "spool").exists():
+            assert play().status == 0
+            (tmp_path / "findings.json").unlink()
+
+
+def test_check_mode_fails_for_a_host_that_is_not_there(play, hosts):
+    run = play("-i", hosts, "--check")
+    assert run.status == 2
+    assert "2 hosts not audited: check mode wrote no evidence of this run." in run.words
+    assert "gone was not read; what it failed with is above." in run.words
+    assert "here was not read" not in run.words

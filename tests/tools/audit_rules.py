@@ -65,7 +65,9 @@ nothing offends. `subject` is the readable name, by default the host; `path` a c
 | `what` | a sentence: what to do |
 
 All rules are checked before any host is asked. A wrong expression ends the run with the rule, the expression and the
-character at which it is wrong.
+character at which it is wrong. So do a function that does not exist or gets the wrong number of arguments, a literal
+of the wrong type, a key without its `&`, and a fact in `message` that `offenders` does not name. Only a document shows
+what type a field has and whether it is there: a misspelt field is null, and a rule that fails on it is `rule-failed`.
 
 JMESPath compares numbers only: with a null, `<`, `<=`, `>` and `>=` give null, which counts as false. `==` and `!=` do
 not, so ``memory_max == `null` `` is true for "no limit" and for "not known" alike; ``memory_current != `null` ``

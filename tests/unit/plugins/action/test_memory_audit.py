@@ -135,6 +135,25 @@ def test_rules_of_the_user_as_a_file_and_inline(play, tmp_path):
     assert play(rules={"disable": ["implicit-swap", "memory-high-unset", "host-not-read"]}, fail_on="info").status == 0
 
 
+def test_hosts_whose_evidence_was_not_written_are_left_out_and_counted(play):
+    run = play("--check", hosts=["web01", "gone", "new"], unwritten=["web01", "new"], fail_on="critical")
+    assert run.status == 0
+    assert "implicit-swap" not in run.output
+    assert "There is no evidence of this host" not in run.words
+    assert "1 finding on 1 of 1 host: 1 high; 1 host not read; 2 hosts not audited: check mode wrote no" in run.words
+    run = play("--check", hosts=["web01", "new"], unwritten=["web01", "new"], fail_on="info")
+    assert run.status == 0
+    assert "2 hosts not audited: check mode wrote no evidence of this run." in run.words
+    assert "finding on" not in run.words
+
+
+def test_a_wrong_rule_is_told_once(play):
+    run = play(rules=[{"id": "kill-loop", "offenders": "events[?"}], rules_only=True)
+    assert run.status == 2
+    # Ansible itself has it twice at most: as an error, and in the task's result.
+    assert run.words.count("in offenders is wrong at its end") in (1, 2)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

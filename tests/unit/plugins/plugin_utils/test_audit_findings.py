@@ -75,6 +75,7 @@ def test_json_has_rules_hosts_and_counts(spool):
         "hosts_total": 3,
         "hosts_with_findings": 2,
         "hosts_unread": 1,
+        "hosts_skipped": 0,
         "findings_total": 3,
         "severities": {"critical": 0, "high": 1, "medium": 1, "low": 1, "info": 0},
         "not_evaluated": {rule["id"]: 1 for rule in found["rules"] if rule["id"] != "host-not-read"},
@@ -286,6 +287,59 @@ def test_the_worst_are_kept_and_the_rest_is_counted(spool):
     assert [line.split()[1] for line in table if line.startswith("medium")] == ["web00", "web01"]
     assert "(78 more findings not shown; findings.json has all of them)" in table
     assert table[-1] == "81 findings on 41 of 41 hosts: 1 high, 40 medium, 40 low; 1 host not read."
+
+
+def test_of_a_host_that_was_not_read_nothing_else_is_said(spool):
+    put(spool, "web01")
+    text = "\n".join(lines(spool, "web01", "gone"))
+    assert "Not evaluated" not in text
+    assert "not evaluated everywhere" not in text
+    assert "1 host not read." in text
+
+
+def test_many_findings_of_one_rule_on_one_host_are_folded(spool):
+    names = [f"web{number}" for number in range(9)]
+    put(spool, "web01", cgroups=[cgroup(scope(f"{i:064x}"), name=n, memory_high=None) for i, n in enumerate(names)])
+    put(spool, "web02", cgroups=[cgroup(scope(f"{i:064x}"), name=n, memory_high=None) for i, n in enumerate(names[:5])])
+    table = lines(spool, "web01", "web02", width=160)
+    assert [line.split()[1:4] for line in table if line.startswith("low")] == [
+        [host, "docker", name] for host in ("web01", "web02") for name in names[:5]
+    ]
+    assert [line.split()[3] for line in table if "(and 4 more of this rule)" in line] == ["web4"]
+    assert "(4 more findings not shown; findings.json has all of them)" in table
+    assert table[-1] == "14 findings on 2 of 2 hosts: 14 low."
+
+
+def test_in_a_narrow_terminal_hosts_and_rules_are_whole_and_the_finding_is_below(spool):
+    hosts = [f"web-frontend-{number:02}.example.com" for number in (1, 2)]
+    for host in hosts:
+        put(spool, host, cgroups=[cgroup(name="web", memory_high=None)])
+    assert lines(spool, *hosts, width=80)[:5] == [
+        "SEVERITY  HOST                         RULE",
+        "low       web-frontend-01.example.com  memory-high-unset",
+        "    docker web: memory.max is 100 MiB, and memory.high is not set",
+        "low       web-frontend-02.example.com  memory-high-unset",
+        "    docker web: memory.max is 100 MiB, and memory.high is not set",
+    ]
+    assert lines(spool, *hosts, width=120)[1].endswith(
+        "docker web  memory-high-unset  memory.max is 100 MiB, and memory.high is not set"
+    )
+
+
+def test_hosts_that_check_mode_left_out_are_counted(spool):
+    put(spool, "web01")
+    table = _findings.Table(5)
+    table.skipped = 2
+    assert table.lines(120) == ["", "2 hosts not audited: check mode wrote no evidence of this run."]
+    for entry in _findings.entries(asked(spool)):
+        table.add(entry)
+    assert table.lines(120)[-1].startswith("0 findings on 0 of 1 host; 2 hosts not audited: check mode")
+    assert table.counts()["hosts_skipped"] == 2
+
+
+def test_json_has_no_number_that_json_does_not_know():
+    with pytest.raises(ValueError, match="JSON"):
+        _findings._json({"a": float("nan")})
 
 
 @pytest.mark.parametrize("width", [74, 80, 100, 200])

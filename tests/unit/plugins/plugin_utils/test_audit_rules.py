@@ -4,6 +4,7 @@
 """Rules of a user: what they may change, and how a wrong one is refused before any document is read."""
 
 import builtins
+import json
 import os
 import pathlib
 import sys
@@ -98,7 +99,9 @@ def test_a_shipped_rule_gets_another_severity_and_place_and_keeps_the_rest():
 
 
 def test_a_shipped_rule_gets_another_expression():
-    stricter = {"id": "usage-near-limit", "offenders": "cgroups[?utilisation > `0.05`].{subject: label(workload)}"}
+    expression = "cgroups[?utilisation > `0.05`].{subject: label(workload)}"
+    assert "{memory_current:size} in its message" in refused([{"id": "usage-near-limit", "offenders": expression}])
+    stricter = {"id": "usage-near-limit", "offenders": expression, "message": "a lot"}
     result = _audit.audit(document(), [rule([stricter], "usage-near-limit")], NOW)
     assert [one["subject"] for one in result.findings] == ["docker " + "a1" * 6]
     assert rule([stricter], "usage-near-limit").severity == "high"
@@ -157,6 +160,8 @@ def test_the_example_of_the_page_about_the_rules(tmp_path):
         ([own(message=5)], ["rule own-rule has a message that is no text"]),
         ([own(message="{a.b}")], ["{a.b} in its message"]),
         ([own(message="{a:hex}")], ["{a:hex} in its message", "size, percent and time"]),
+        ([own(message="{kernl}")], ["{kernl} in its message, which is no fact of its offenders; did you mean kernel?"]),
+        ([own(message="{subject}")], ["{subject} in its message"]),
         ([without("why")], ["own-rule is no shipped rule", "must have why"]),
         ([{"id": "own-rule", "severity": "low"}], ["title, offenders, why and what"]),
         ("/nonexistent/rules.yml", ["/nonexistent/rules.yml could not be read: No such file or directory"]),
@@ -177,6 +182,9 @@ def test_it_is_refused_with_one_sentence(source, parts):
         ("- !!python/object:os.system {}\n", "is not YAML at line 1"),
         ("a: \x00", "is not YAML"),
         ("- 5\n", "rule number 1 must be a mapping"),
+        ("rules: !!map [a, b]\n", "has a value that does not suit its tag"),
+        ("- {id: x, severity: !!int ''}\n", "has a value that does not suit its tag"),
+        ("- {id: x, severity: !!bool foo}\n", "has a value that does not suit its tag"),
     ],
 )
 def test_a_wrong_file_is_refused_by_its_name(tmp_path, text, part):
@@ -190,7 +198,11 @@ def test_a_wrong_file_is_refused_by_its_name(tmp_path, text, part):
 @pytest.mark.parametrize(
     ("expression", "position", "what"),
     [
-        ("cgroups[?", 10, "ends too early"),
+        ("cgroups[?", None, "ends too early"),
+        ("max_by(cgroups, path)", 1, "max_by() takes an expression reference (&key) as argument 2"),
+        ("[host][].label(`[1]`)", 10, "label() takes object or null as argument 1, not array"),
+        ("length(&host)", 1, "length() takes string or array or object as argument 1, not expref"),
+        ("most_within(a, '10')", 1, "most_within() takes number as argument 2, not string"),
         ("cgroups[?a ==== b]", 14, "'=='"),
         ("cgroups]", 8, "']'"),
         ("cgroups[?name == 'a]", 18, "Unclosed"),
@@ -208,7 +220,8 @@ def test_a_bad_expression_is_refused_with_rule_expression_and_position(expressio
     message = refused([own(offenders=expression)])
     assert "rule own-rule" in message
     assert repr(expression) in message
-    assert f"at character {position} of {len(expression)}" in message, message
+    place = "its end" if position is None else f"character {position} of {len(expression)}"
+    assert f"is wrong at {place}:" in message, message
     assert what in message, message
 
 
@@ -218,7 +231,7 @@ def test_bad_expressions_without_a_position():
 
 
 def test_a_bad_expression_in_needs_is_refused():
-    assert "in needs is wrong at character 4" in refused([own(needs=["a.["])])
+    assert "in needs is wrong at its end" in refused([own(needs=["a.["])])
 
 
 def test_a_function_s_name_in_a_literal_or_field_is_no_call():
@@ -252,6 +265,12 @@ def value(expression, **changed):
     [
         ("label(cgroups[0].workload)", "docker " + "a1" * 6),
         ("label(`null`)", None),
+        ('label(`{"kind": null}`)', None),
+        ('label(`{"kind": "container", "engine": "podman", "name": "web", "uid": 1000}`)', "podman web uid 1000"),
+        ('label(`{"kind": "unit", "unit": "db.service", "uid": 1000}`)', "db.service uid 1000"),
+        ('label(`{"kind": "slice", "slice": "user-1000.slice", "uid": 1000}`)', "user-1000.slice"),
+        ("limits_total(`null`)", None),
+        ("limits_total(`[]`)", 0),
         ("[host][].document().collected_at", [NOW]),
         ("audited_at()", "2026-11-24T13:00:00Z"),
         ("hours_between(collected_at, audited_at())", 24.0),
@@ -309,6 +328,36 @@ def test_workloads_leaves_out_what_is_inside_of_one():
     ]
 
 
+@pytest.mark.parametrize(
+    ("limits", "total"),
+    [
+        ({"/a": (10, 10), "/b": (20, 20)}, 30),
+        ({"/s/a": (30, 30), "/s/b": (30, 30), "/s": (40, 40)}, 40),  # the slice lets no more through
+        ({"/s/a": (30, 30), "/s/b": (5, 5), "/s": (40, 40)}, 35),
+        ({"/s/a": (None, 40), "/s/b": (None, 40), "/s": (40, 40)}, 40),  # both have only the slice's limit
+        ({"/s/a": (50, 40), "/s": (40, 40), "/b": (1, 1)}, 41),
+        ({"/s/t/a": (50, 40), "/s/t/b": (9, 9), "/s/t": (None, 40), "/s": (40, 40)}, 40),
+        ({"/a": (None, None)}, 0),
+        ({"/a" * 3000: (10, 10)}, 0),  # no path of a kernel
+    ],
+)
+def test_limits_add_up_as_far_as_the_ones_above_let_them(limits, total):
+    def above(path):
+        return path if limits[path][0] == limits[path][1] else "/s"
+
+    cgroups = [
+        cgroup(path, memory_max=own_limit, memory_effective_max=least, memory_effective_max_path=above(path))
+        for path, (own_limit, least) in limits.items()
+    ]
+    leaves = " || ".join(f"path == '{path}'" for path in limits if path[-1] in "ab")
+    assert value(f"limits_total(cgroups[?{leaves}])", cgroups=cgroups) == total
+
+
+def test_the_limit_of_a_cgroup_that_is_not_in_the_evidence_counts_once_too():
+    under = {"memory_max": None, "memory_effective_max": 40, "memory_effective_max_path": "/s"}
+    assert value("limits_total(cgroups)", cgroups=[cgroup("/s/a", **under), cgroup("/s/b", **under)]) == 40
+
+
 # --- a rule that fails on a document
 
 
@@ -322,10 +371,12 @@ def test_workloads_leaves_out_what_is_inside_of_one():
         ("groups(`[1]`, &keys(@))", "keys()"),
         ("workloads(`[1]`)", "TypeError"),
         ("workloads(`[{}]`)", "KeyError"),
+        ("sum(host.enormous)", "JMESPathTypeError"),
     ],
 )
 def test_it_is_a_finding_as_severe_as_the_rule(offenders, part):
-    result = _audit.audit(document(), [rule([own(offenders=offenders)], "own-rule")], NOW)
+    evidence = document(host={"enormous": 10**5000})  # Python refuses to write it, even into an error
+    result = _audit.audit(evidence, [rule([own(offenders=offenders)], "own-rule")], NOW)
     ((finding),) = result.findings
     assert (finding["rule"], finding["severity"], finding["subject"]) == ("rule-failed", "high", "own-rule")
     assert part in finding["message"]
@@ -373,6 +424,34 @@ def test_names_of_a_host_are_bounded_and_no_template():
     assert len(finding["subject"]) == 200
 
 
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+
+@pytest.mark.parametrize(
+    "hostile", [float("nan"), float("inf"), 10**400, 10**5000, nested(900)], ids=["nan", "inf", "large", "huge", "deep"]
+)
+@pytest.mark.parametrize("message", [None, "{value}", "{value:size}", "{value:percent}", "{value:time}"])
+def test_a_value_that_is_no_value_ends_no_audit(hostile, message):
+    mine = rule([own(offenders="[host][].{value: zram}", message=message)], "own-rule")
+    (finding,) = _audit.audit(document(host={"zram": hostile}), [mine], NOW).findings
+    assert finding["rule"] == "own-rule"
+    json.dumps(finding, allow_nan=False)
+    assert len(finding["message"]) < 100
+
+
+def test_hostile_numbers_and_depths_of_a_host_do_not_end_the_audit():
+    numbers = {"swap_total_bytes": 10**400, "memory_total_bytes": float("nan"), "inventory_name": 10**5000}
+    evidence = document(
+        host=dict(numbers, sysctls={"vm_overcommit_memory": 1}, userspace_oom_killers=[nested(900)], swaps=nested(900)),
+        cgroups=[cgroup(memory_current=10**400, utilisation=float("inf"), memory_swap_max=100 << 20)],
+    )
+    found = _audit.audit(evidence, _rules.load(), NOW).findings
+    assert {"implicit-swap", "usage-near-limit", "overcommit-always"} <= {one["rule"] for one in found}
+    assert {one["host"] for one in found} == {"vm"}
+    json.dumps(found, allow_nan=False)
+
+
 @pytest.mark.parametrize(
     ("fact", "form", "text"),
     [
@@ -388,6 +467,10 @@ def test_names_of_a_host_are_bounded_and_no_template():
         (None, "size", "?"),
         ("x", "size", "?"),
         (True, "size", "?"),
+        (float("nan"), "size", "?"),
+        pytest.param(10**400, "size", "?", id="large-size"),
+        (float("-inf"), "percent", "?"),
+        pytest.param(10**400, "percent", "?", id="large-percent"),
         (0.907, "percent", "91 %"),
         (None, "percent", "?"),
         (NOW, "time", "2026-11-23 13:00:00"),

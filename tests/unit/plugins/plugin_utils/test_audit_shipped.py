@@ -30,6 +30,7 @@ from audit_documents import (
 RULES = {rule.id: rule for rule in _rules.load()}
 NEXT_WEEK = "2026-11-30T13:00:00.000000Z"
 UNREACHABLE = {"status": "unreachable", "error": "no route"}
+KILLED = {"events": {"oom_kill": 1}}  # of a cgroup: it has lost a process
 UNLIMITED = {"memory_max": None, "memory_high": None, "memory_effective_max": None, "memory_effective_max_path": None}
 UNLIMITED.update(utilisation=None, peak_utilisation=None)
 SERVICE = "/system.slice/db.service"
@@ -39,6 +40,30 @@ LOOP = [kill(1 - each / 20.0, name="web") for each in (0, 1, 2)]
 
 def cgroups(**changed):
     return document(cgroups=[cgroup(name="web", **changed)])
+
+
+def nobody_s(event):
+    """The event of a killer that names no cgroup, such as earlyoom."""
+    who = dict.fromkeys(event["workload"])
+    return dict(event, workload=who, limit_workload=who, victim_cgroup=None, killer="earlyoom")
+
+
+def user_s(event, uid):
+    return dict(event, workload=dict(event["workload"], uid=uid))
+
+
+def limited(gib, path=None, least=None, above=None):
+    path = path or scope()
+    return cgroup(
+        path,
+        memory_max=gib * GIB,
+        memory_effective_max=(least or gib) * GIB,
+        memory_effective_max_path=above or path,
+    )
+
+
+def survivor(**changed):
+    return cgroup(name="web", **dict(KILLED, **changed))
 
 
 def critical(**changed):
@@ -81,6 +106,24 @@ CASES = {
         "10 of 12 kills",
         [document()],
     ),
+    "cgroups-incomplete": (
+        document(coverage=cgroup_coverage(cgroups_total=12, cgroups_returned=10, unreadable=3)),
+        "cgroups",
+        "of 12 cgroups that were read 2 were left out; 3 more could not be read",
+        [document(), document(coverage={"cgroups": None})],
+    ),
+    "engine-unreadable": (
+        document(coverage={"engines": [{"engine": "docker", "error": "permission denied", "advice": None}]}),
+        "docker",
+        "permission denied",
+        [document(), document(coverage={"engines": [{"engine": "docker", "error": None, "advice": None}]})],
+    ),
+    "kills-undated": (
+        document(events=[kill(time=None), kill(time=None), kill()]),
+        "logs",
+        "OOM events without a time: 2",
+        [document(), document(events=[kill()]), document(events=[kill(time=None, outcome="no_victim")])],
+    ),
     "kills-unlogged": (
         document(coverage={"kills_unlogged": 2, "kernel_counter": 5}),
         "logs",
@@ -98,6 +141,9 @@ CASES = {
                 coverage={"journal_persistent": False, "sources": [source("journal")]}
             ),  # files were not asked for
             document(coverage={"journal_persistent": None, "sources": [source("file", False)]}),
+            document(
+                coverage={"journal_persistent": False, "sources": [source("file", False, error="Permission denied")]}
+            ),
         ],
     ),
     "ring-buffer-overrun": (
@@ -109,7 +155,7 @@ CASES = {
     "kills-last-day": (
         document(events=[kill(30, name="web"), kill(2, name="web"), kill(1, name="web", comm="java")]),
         "docker web",
-        "OOM kills in 24 hours: 2, the last of java at 2026-11-23 12:00:00",
+        "OOM events in 24 hours: 2; at 2026-11-23 12:00:00, kernel killed java",
         [
             document(),
             document(events=[kill(24.1)]),
@@ -120,17 +166,19 @@ CASES = {
     "kills-repeated": (
         document(events=KILLS),
         "docker web",
-        "OOM kills in 7 days: 3, the last at 2026-11-23 03:00:00",
+        "OOM events in 7 days: 3, the last at 2026-11-23 03:00:00",
         [
             document(events=KILLS[1:]),
             document(events=[*KILLS[1:], kill(169, name="web")]),
             document(events=[*KILLS[1:], kill(path=scope(DB), name="db")]),
+            document(events=[nobody_s(each) for each in KILLS]),
+            document(events=[user_s(each, uid) for uid, each in enumerate(KILLS, 1000)]),
         ],
     ),
     "kill-loop": (
         document(events=LOOP),
         "docker web",
-        "OOM kills within 10 minutes: 3, the last at 2026-11-23 12:06:00",
+        "OOM events within 10 minutes: 3, the last at 2026-11-23 12:06:00",
         [
             document(events=KILLS),
             document(events=LOOP[1:]),
@@ -138,18 +186,22 @@ CASES = {
             document(events=[kill(1 + each / 10.9) for each in (0, 1, 2)]),  # 11 minutes
             document(events=[dict(each, outcome="no_victim") for each in LOOP]),
             document(events=[*LOOP[1:], kill(path=scope(DB), name="db")]),
+            document(events=[nobody_s(each) for each in LOOP]),  # they have nothing in common
+            document(events=[user_s(each, uid) for uid, each in enumerate(LOOP, 1000)]),  # of three users
         ],
     ),
     "container-survived-kill": (
-        document(events=[kill(name="web")]),
+        document(events=[kill(name="web")], cgroups=[survivor()]),
         "docker web",
-        "the last of tail at 2026-11-23 12:00:00, and the container is there",
+        "at 2026-11-23 12:00:00, tail was killed, and the container is there",
         [
             document(),
-            document(events=[kill(path=scope(DB))]),  # that container is gone
-            document(events=[kill(tasks_total=1)]),  # nobody survived; it was started again
-            document(events=[kill(169)]),
-            document(events=[kill(path=SERVICE)], cgroups=[cgroup(SERVICE)]),
+            document(events=[kill(name="web")]),  # killed whole, and started again since
+            document(events=[kill(name="web")], cgroups=[survivor(events={"oom_kill": 0})]),
+            document(events=[kill(path=scope(DB))], cgroups=[survivor()]),  # that container is gone
+            document(events=[kill(tasks_total=1)], cgroups=[survivor()]),  # nobody survived
+            document(events=[kill(169)], cgroups=[survivor()]),
+            document(events=[kill(path=SERVICE)], cgroups=[cgroup(SERVICE, **KILLED)]),
         ],
     ),
     "panic-on-oom": (
@@ -291,20 +343,23 @@ CASES = {
     "limits-exceed-memory": (
         document(
             cgroups=[
-                cgroup(memory_max=10 * GIB),
-                cgroup(scope(DB), memory_max=7 * GIB),
+                limited(10),
+                limited(7, scope(DB)),
                 cgroup(scope("c3" * 32), **UNLIMITED),
             ]
         ),
         "all containers",
-        "2 containers have limits of 17 GiB, and the host 16 GiB",
+        "2 containers may use 17 GiB, and the host has 16 GiB",
         [
             document(),
             document(cgroups=[]),
-            document(cgroups=[cgroup(memory_max=10 * GIB), cgroup(scope() + "/inner", memory_max=10 * GIB)]),
-            document(cgroups=[cgroup(memory_max=10 * GIB), cgroup(SERVICE, memory_max=10 * GIB)]),
-            document(cgroups=[cgroup(memory_max=16 * GIB)]),
-            document(cgroups=[cgroup(memory_max=20 * GIB)], host={"memory_total_bytes": None}),
+            document(cgroups=[limited(10), limited(10, scope() + "/inner")]),
+            document(cgroups=[limited(10), limited(10, SERVICE)]),
+            document(cgroups=[limited(16)]),
+            document(cgroups=[limited(20)], host={"memory_total_bytes": None}),
+            # What counts is the limit above, and that once.
+            document(cgroups=[limited(20, least=10, above="/system.slice")]),
+            document(cgroups=[limited(10, "/system.slice"), limited(9), limited(9, scope(DB))]),
         ],
     ),
     "limit-above-memory": (
@@ -352,7 +407,21 @@ MORE = [
     ("kills-last-day", document(events=[kill(23.9, name="web")]), "docker web"),
     ("kills-repeated", document(events=[*KILLS[1:], kill(167, name="web")]), "docker web"),
     ("kill-loop", document(events=[kill(160 + each / 13.0, name="web") for each in (0, 1, 2)]), "docker web"),
-    ("container-survived-kill", document(events=[kill(167, name="web")]), "docker web"),
+    ("container-survived-kill", document(events=[kill(167, name="web")], cgroups=[survivor()]), "docker web"),
+    (  # the table of tasks is that of a slice or of the host, and says nothing of the container
+        "container-survived-kill",
+        document(events=[kill(tasks_total=1, limit_level="ancestor", name="web")], cgroups=[survivor()]),
+        "docker web",
+    ),
+    ("kills-last-day", document(events=[nobody_s(kill())]), "process tail"),
+    ("kills-last-day", document(events=[user_s(kill(name="web"), 1000)]), "docker web uid 1000"),
+    ("cgroups-incomplete", document(coverage=cgroup_coverage(unreadable=1)), "cgroups"),
+    ("cgroups-incomplete", document(coverage=cgroup_coverage(cgroups_total=9)), "cgroups"),
+    (
+        "limits-exceed-memory",
+        document(cgroups=[limited(17, "/system.slice"), limited(9), limited(9, scope(DB))]),
+        "all containers",
+    ),
     ("logs-unreadable", document(coverage={"sources": [source("journal", False)]}), "logs"),
     ("cgroups-unreadable", document(cgroups=None), "cgroups"),
     ("cgroups-unreadable", document(cgroups=[], coverage=cgroup_coverage(error="no memory controller")), "cgroups"),
@@ -389,6 +458,40 @@ MORE = [
 def found(name, evidence):
     result = _audit.audit(evidence, [RULES[name]], NOW)
     return [(finding["rule"], finding["subject"], finding["message"]) for finding in result.findings]
+
+
+def facts(name, evidence):
+    (finding,) = _audit.audit(evidence, [RULES[name]], NOW).findings
+    return finding["facts"]
+
+
+def test_a_kill_of_a_group_is_one_event_of_several_processes():
+    group = kill(name="web", group_kill=True)
+    group["victims"] = [group["victims"][0]] * 3
+    told = facts("kills-last-day", document(events=[group, kill(name="web")]))
+    assert (told["events"], told["processes"]) == (2, 4)
+
+
+def test_a_kill_of_a_whole_cgroup_names_its_killer():
+    ((_rule, _whose, says),) = found(
+        "kills-last-day", document(events=[kill(name="web", killer="systemd-oomd", victims=[])])
+    )
+    assert says == "OOM events in 24 hours: 1; at 2026-11-23 12:00:00, systemd-oomd killed all of it"
+
+
+def test_a_log_file_that_could_not_be_read_leaves_a_reboot_unevaluated():
+    rows = [source("journal"), source("file", False, error="Permission denied")]
+    evidence = document(coverage={"journal_persistent": False, "sources": rows})
+    result = _audit.audit(evidence, [RULES["evidence-lost-at-reboot"]], NOW)
+    assert [one["rule"] for one in result.not_evaluated] == ["evidence-lost-at-reboot"]
+
+
+def test_two_users_containers_of_one_name_are_two():
+    events = [user_s(each, uid) for uid in (1000, 1001) for each in LOOP]
+    assert [whose for _rule, whose, _says in found("kill-loop", document(events=events))] == [
+        "docker web uid 1000",
+        "docker web uid 1001",
+    ]
 
 
 def test_every_rule_has_its_documents():

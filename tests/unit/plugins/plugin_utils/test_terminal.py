@@ -22,6 +22,21 @@ def test_nothing_is_cut_below_its_least_width():
     assert lines[1].startswith("high  a-lon…  one two")
 
 
+def test_texts_below_their_rows():
+    assert _terminal.grid(["S", "RULE"], [["high", "a"], ["low", "b"]], [0, 4], 14, below=["one two three", ""]) == [
+        "S     RULE",
+        "high  a",
+        "    one two",
+        "    three",
+        "low   b",
+    ]
+
+
+@pytest.mark.parametrize(("width", "cut"), [(60, False), (40, False), (39, True), (20, True)])
+def test_whether_a_column_would_be_cut(width, cut):
+    assert _terminal.cuts([["S", "HOST", "TEXT"], *ROWS], [0, 6, 12], width, [1]) is cut
+
+
 def test_notices():
     assert _terminal.notices([("a", "one two three four five six"), ("bbbbbbbb", "x")], 30) == [
         "a         one two three four",
