@@ -127,7 +127,8 @@ _OOMD_KMSG = ("_TRANSPORT=kernel", "SYSLOG_FACILITY=1")  # what user space has w
 _PATTERN = "|".join(
     (
         r"OOM|oom-kill|oomd |status=9/KILL|container (died|oom) |exitStatus=",
-        r"SIG(KILL|TERM) to |escalating to |illing process |exited after |did not exit|kill failed: |not actually sending|, VmRSS ",
+        r"SIG(KILL|TERM) to |escalating to |illing process |exited after |did not exit|kill failed: ",
+        r"not actually sending|, VmRSS ",
         r"[Kk]illed |Marked /|to kill|processed killed",
         r"PID: |Vm, MiB|cgroup_v|EUID|, oom_score|ighest badness|=== STARTING|corrective action|the command: ",
         r"he victim|ached victim|a signal: |, badness: ",
