@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.oom.forensics.plugins.module_utils._host import cgroup_memory, engines
 from ansible_collections.oom.forensics.plugins.module_utils._oom import events as oom
 from ansible_collections.oom.forensics.plugins.module_utils._oom.workload import identify
-from ansible_collections.oom.forensics.plugins.plugin_utils import _evidence, _report
+from ansible_collections.oom.forensics.plugins.plugin_utils import _audit, _evidence, _report, _rules, _terminal
 from ansible_collections.oom.forensics.plugins.plugin_utils._shape import wrong
 
 TEXT = (
@@ -150,9 +150,12 @@ def survives(document):
     entry = {key: merged.get(key) for key in ("status", "error", "collected_at", "coverage", "events")}
     table = _report.Table(5)
     table.add(dict(entry, inventory_name="web01"))
-    return "\n".join(table.lines(80))
+    told = [str(finding["message"]) for finding in _audit.audit(merged, RULES, NOW, "info").findings]
+    return "\n".join(table.lines(80) + [_terminal.visible(text) for text in told])
 
 
+NOW = "2026-11-22T21:50:30.898260Z"
+RULES = _rules.load(None)
 HOSTILE = (None, True, -1, 2**70, 1.5, "", "x\x1b[2J", "\ud800", [], [None], {}, {"a": {}})
 
 
