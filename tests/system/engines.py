@@ -64,9 +64,11 @@ def why_not(engine):
 class Engine:
     """An engine that runs, and the containers that a test started with it."""
 
-    def __init__(self, name):
+    def __init__(self, name, folder):
         self.name = name
         self.made = []
+        # conmon 2.1 leaves an empty file `oom` where Podman was called, when its container has an OOM kill.
+        self._folder = folder
 
     def call(self, *arguments, check=True):
         """The engine's command; its output. With ``check``, a failure ends the test with what it said."""
@@ -76,6 +78,7 @@ class Engine:
             text=True,
             timeout=60,
             stdin=subprocess.DEVNULL,
+            cwd=self._folder,
             check=False,
         )
         if check and done.returncode:
@@ -155,7 +158,7 @@ def docker():
         with contextlib.ExitStack() as stack:
             if subprocess.run(["docker", "ps"], capture_output=True, timeout=60, check=False).returncode:
                 stack.enter_context(_dockerd(Path(scratch)))
-            engine = Engine("docker")
+            engine = Engine("docker", scratch)
             engine.call("import", "--change", "ENV SECRET=" + SECRET, _image(Path(scratch)), IMAGE)
             try:
                 yield engine
@@ -170,7 +173,7 @@ def podman():
     """Podman with a store of its own, to which the environment of this process and of its children leads."""
     with _traces_removed(), tempfile.TemporaryDirectory(prefix="oom-forensics-") as scratch:
         with _environment(_podman_settings(Path(scratch))):
-            engine = Engine("podman")
+            engine = Engine("podman", scratch)
             engine.call("import", "--change", "ENV SECRET=" + SECRET, _image(Path(scratch)), IMAGE)
             try:
                 yield engine
