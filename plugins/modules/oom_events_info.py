@@ -106,7 +106,8 @@ events:
     kernel: {description: Kernel release., type: str, returned: always, sample: 6.1.0-18-amd64}
     time: {description: Wall time of the kill., type: str, returned: always, sample: "2026-11-22T21:50:30.898260Z"}
     time_source:
-      description: What the wall time was derived from, one of V(journal), V(boot_time), V(syslog), V(printed), or null.
+      description: >-
+        What the wall time was derived from, one of V(journal), V(boot_time), V(syslog), V(printed), V(trace), or null.
       type: str
       returned: always
     time_error_seconds: {description: Bound of the error of the wall time., type: float, returned: always}
@@ -200,6 +201,12 @@ events:
       description: "What other programs logged of this kill, such as systemd. C(source time unit container_id message)."
       type: list
       elements: dict
+      returned: always
+    trace:
+      description: >-
+        What a tracer saw of the kill, live or as a service, or null. C(backend loadavg domain_pages). The pages are the
+        size of the memory that ran out, not of the victim.
+      type: dict
       returned: always
     raw: {description: "Text of the report, with O(raw=true).", type: str, returned: always}
     raw_sha256: {description: Digest of that text., type: str, returned: always}

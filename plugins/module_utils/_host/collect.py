@@ -9,8 +9,9 @@ import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._oom import context as contexts
+from .._oom import traced
 from .._oom.events import Context, merge, parse
-from . import companions, counters, engines, journal, kmsg, logfiles, naming, run
+from . import companions, counters, engines, journal, kmsg, logfiles, naming, run, tracer_journal
 from .coverage import Unreadable, counted, row
 
 AUTO = "auto"
@@ -111,10 +112,33 @@ def collect_events(
             kept.add(event)
     found = _result(request, report, kept, of_host)
     found["coverage"]["companions"] = said.rows
+    _join_service(request, named, found)
     found["events"] = contexts.join(found["events"], said.facts)
     if names is not None:
         found["events"] = naming.named(host, found["events"], names, journal_directory)
     return found
+
+
+def _join_service(request: _Request, named: Sequence[str], found: Dict[str, Any]) -> None:
+    """Join what the tracing service has logged to the events; a kill that only it saw is an event more."""
+    if "journal" not in named:
+        return
+    options = journal.Options(
+        directory=request.journal_directory,
+        since=request.since,
+        until=request.until,
+        boot_id=request.facts.boot_id if request.current_boot else None,
+    )
+    seen, about = tracer_journal.of_service(request.host, options)
+    if not about["records"] and not about["error"]:
+        return
+    found["coverage"]["companions"] = found["coverage"]["companions"] + [about]
+    events, coverage = found["events"], found["coverage"]
+    if coverage["truncated"] and events:  # of older kills it is not known whether a log has them
+        seen = [each for each in seen if (each["time"] or "") >= (events[0]["time"] or "")]
+    found["events"] = traced.joined(events + [each for each in seen if _asked_for(each, request)])
+    more = len(found["events"]) - len(events)
+    coverage.update(events_total=coverage["events_total"] + more, events_returned=len(found["events"]))
 
 
 def _facts(host: run.Host) -> _Facts:

@@ -67,7 +67,7 @@ def _seconds(time: str) -> float:
 
 
 _TIME_RANK = {"journal": 0, "boot_time": 1, "syslog": 2, "printed": 3, None: 4}
-_FILL = ("boot_id", "machine_id", "hostname", "kernel", "monotonic_usec", "page_size", "raw")
+_FILL = ("boot_id", "machine_id", "hostname", "kernel", "monotonic_usec", "page_size", "raw", "trace")
 
 
 def _joined_event(copies: List[Dict[str, Any]]) -> Dict[str, Any]:
@@ -78,8 +78,8 @@ def _joined_event(copies: List[Dict[str, Any]]) -> Dict[str, Any]:
     timed = min(copies, key=lambda each: _TIME_RANK.get(each["time_source"], 4))
     best.update((key, timed[key]) for key in ("time", "time_source", "time_error_seconds"))
     for key in _FILL:
-        if best[key] is None:
-            best[key] = next((each[key] for each in ranked if each[key] is not None), None)
+        if best.get(key) is None:  # an older document has no trace
+            best[key] = next((each[key] for each in ranked if each.get(key) is not None), None)
     victims = {victim["pid"]: dict(victim) for each in reversed(ranked) for victim in each["victims"]}
     order = [victim["pid"] for each in ranked for victim in each["victims"]]
     best["victims"] = [victims[pid] for pid in dict.fromkeys(order)]

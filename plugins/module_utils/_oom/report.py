@@ -133,6 +133,7 @@ def event(report: Report, context: Context) -> Dict[str, Any]:
         "completeness": _completeness(report, sections, summary, memory, kill, scope),
         "origins": [{"source": context.source, "path": context.path, "first": first[0], "last": last[0]}],
         "context": [],
+        "trace": None,
         "raw": printable("\n".join(texts)) if context.raw else None,
         "raw_sha256": hashlib.sha256(encoded).hexdigest(),
         "verdict": None,
