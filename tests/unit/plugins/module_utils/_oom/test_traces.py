@@ -30,16 +30,16 @@ def tracefs():
 
 
 CAPTURES = {
-    "bcc": ("bcc.out", lambda: traces.BCC),
-    "bpftrace": ("bpftrace.out", lambda: traces.BPFTRACE),
-    "program": ("program.out", lambda: traces.PROGRAM),
-    "tracefs": ("trace_pipe.out", tracefs),
+    "bcc": ("bcc.out.xz", lambda: traces.BCC),
+    "bpftrace": ("bpftrace.out.xz", lambda: traces.BPFTRACE),
+    "program": ("program.out.xz", lambda: traces.PROGRAM),
+    "tracefs": ("trace_pipe.out.xz", tracefs),
 }
 
 
 def read(name, step=None):
     path, shape = CAPTURES[name]
-    data = (FIXTURES / path).read_bytes()
+    data = lzma.decompress((FIXTURES / path).read_bytes())
     reader = traces.Reader(name, shape())
     kills = []
     for start in range(0, len(data), step or len(data)):
