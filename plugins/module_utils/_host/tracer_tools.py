@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 # The tools' names in distributions: bcc of Debian and Ubuntu; of Fedora, RHEL, SUSE, Arch, Alpine, Amazon Linux.
 _BCC = ("oomkill-bpfcc", "/usr/share/bcc/tools/oomkill", "oomkill")
 # libbpf-tools of Fedora and its kin; of Debian, Ubuntu, Alpine.
-_LIBBPF = ("bpf-oomkill", "oomkill", "/usr/sbin/oomkill", "libbpf-oomkill")
+_LIBBPF = ("oomkill-libbpf", "bpf-oomkill", "oomkill", "/usr/sbin/oomkill", "libbpf-oomkill")
 _BPFTRACE_FILES = ("oomkill.bt", "/usr/sbin/oomkill.bt", "/usr/share/bpftrace/tools/oomkill.bt")
 # bpftrace 0.20 and newer and its older name; a cgroup's name has at most 255 bytes, old bpftrace prints 200.
 _STRLEN = {"BPFTRACE_STRLEN": "200", "BPFTRACE_MAX_STRLEN": "256"}
