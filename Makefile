@@ -13,6 +13,8 @@ INVENTORY ?= inventory/local.yml
 EXTRA ?=
 # ansible-core of `make sanity`: 2.16, 2.19 or newest.
 CORE ?= 2.19
+# Scenarios of `make lab`, in extensions/molecule.
+SCENARIO ?= default kernel
 # Time that `make fuzz` may take.
 SECONDS_TO_FUZZ ?= 60
 
@@ -75,6 +77,15 @@ cores: .venv/made ## Run the playbooks under ansible-core 2.16, 2.19 and the new
 system: .venv/made-dev ## Run the tests that need a real host: kernel kills, journals, playbooks (root)
 	PYTHONPATH=$(CURDIR)/.collections PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest -q tests/system $(EXTRA)
 
+.PHONY: lab
+lab: .venv/made-lab ## Play the roles in containers and the whole walk on a real kernel; SCENARIO=kernel for one (root)
+	$(BIN)/python tests/lab/machine.py install
+	for each in $(SCENARIO); do PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name $$each $(EXTRA); done
+
+.PHONY: lab-full
+lab-full: SCENARIO = default kernel trixie legacy
+lab-full: lab ## The same with Linux 6.12, and 5.10 on cgroups v1, as well
+
 .PHONY: bench
 bench: .venv/made-dev ## Measure speed and memory against the bars, as a table
 	for each in $(sort $(wildcard benchmarks/*.py)); do PYTHONPATH=$(CURDIR)/.collections $(BIN)/python $$each $(EXTRA); done
@@ -109,6 +120,10 @@ clean: ## Remove what these targets made, except collected evidence
 
 .venv/made-dev: .venv/made requirements-dev.txt
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements-dev.txt --constraint requirements.txt
+	@touch $@
+
+.venv/made-lab: .venv/made-dev requirements-lab.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements-lab.txt --constraint requirements-dev.txt --constraint requirements.txt
 	@touch $@
 
 .venv/made-fuzz: .venv/made-dev requirements-fuzz.txt
