@@ -431,7 +431,7 @@ def _library() -> Any:
         import jmespath.lexer
     except ImportError as error:
         raise MissingLibraryError(
-            missing_required_lib("jmespath", reason="for audit rules", url="https://pypi.org/project/jmespath/")
+            missing_required_lib("jmespath", reason="for audit rules", url="https://jmespath.org/")
         ) from error
     return jmespath
 

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".cache" / "lab"
 RECIPES = HERE / "recipes"
-# Suites come from here: MIRROR/debian and MIRROR/debian-security.
-MIRROR = os.environ.get("LAB_MIRROR", "http://deb.debian.org")
 SIGNERS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -65,11 +63,24 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
+def mirror() -> str:
+    """Where `debian` and `debian-security` are: LAB_MIRROR, else where this machine's own apt takes them from."""
+    given = os.environ.get("LAB_MIRROR")
+    known = run("apt-get", "indextargets", "--format", "$(REPO_URI)").split() if given is None else [given + "/debian"]
+    found = next((uri.rstrip("/") for uri in known if uri.rstrip("/").endswith("/debian")), None)
+    if found is None:
+        raise LabError(
+            "This machine's apt has no Debian sources. Set LAB_MIRROR to what stands before /debian in a URL."
+        )
+    return found[: -len("/debian")]
+
+
 def sources(suite: str) -> str:
     """apt's sources for a Debian suite, its updates and its security fixes."""
+    base = mirror()
     archives = (("debian", f"{suite} {suite}-updates"), ("debian-security", f"{suite}-security"))
     return "\n".join(
-        f"Types: deb\nURIs: {MIRROR}/{archive}\nSuites: {suites}\nComponents: main\nSigned-By: {SIGNERS}\n"
+        f"Types: deb\nURIs: {base}/{archive}\nSuites: {suites}\nComponents: main\nSigned-By: {SIGNERS}\n"
         for archive, suites in archives
     )
 

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 oom.forensics contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 
 # After the packages are configured: network, log-in, a persistent journal, and nothing that starts by itself.
 #   vm-customize.sh ROOT OUT    OUT has id_ed25519.pub; it gets vmlinuz, initrd.img, known_hosts, packages.txt
