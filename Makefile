@@ -80,7 +80,7 @@ system: .venv/made-dev ## Run the tests that need a real host: kernel kills, jou
 .PHONY: lab
 lab: .venv/made-lab ## Play the roles in containers and the whole walk on a real kernel; SCENARIO=kernel for one (root)
 	$(BIN)/python tests/lab/machine.py install
-	for each in $(SCENARIO); do PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name $$each $(EXTRA); done
+	for each in $(SCENARIO); do PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --no-command-borders --scenario-name $$each $(EXTRA); done
 
 .PHONY: lab-full
 lab-full: SCENARIO = default kernel trixie legacy

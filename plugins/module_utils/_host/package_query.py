@@ -511,7 +511,7 @@ MANAGERS = {
             lists="/var/lib/apt/lists",
             common={"install_recommends": False},
             purge={"purge": True},
-            refresh={"update_cache": True, "cache_valid_time": 3600},
+            refresh={"update_cache": True},
             clean={"clean": True},
             support=("python3-apt",),
         ),

@@ -20,7 +20,7 @@ MODULE = {
     "action": "ansible.builtin.apt",
     "common": {"install_recommends": False},
     "purge": {"purge": True},
-    "refresh": {"update_cache": True, "cache_valid_time": 3600},
+    "refresh": {"update_cache": True},
     "clean": {"clean": True},
     "before": None,
 }
