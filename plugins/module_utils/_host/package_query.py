@@ -87,11 +87,11 @@ class Manager(NamedTuple):
     locks: Sequence[Lock]
     cache: str
     lists: Optional[str]
-    common: Dict[str, object]
-    purge: Dict[str, object]
-    refresh: Dict[str, object]
-    clean: Dict[str, object]
-    support: Sequence[str]
+    common: Dict[str, object] = {}
+    purge: Dict[str, object] = {}
+    refresh: Dict[str, object] = {}
+    clean: Dict[str, object] = {}
+    support: Sequence[str] = ()
 
 
 def ask(host: Host, argv: Sequence[str]) -> Answer:
@@ -533,9 +533,6 @@ MANAGERS = {
             lists=None,
             common={"install_weak_deps": False},
             purge={"autoremove": False},
-            refresh={},
-            clean={},
-            support=(),
         ),
         Manager(
             name="zypper",
@@ -553,11 +550,6 @@ MANAGERS = {
             locks=(Lock("pid", "/run/zypp.pid"), Lock("pid", "/var/run/zypp.pid")) + _RPM_LOCKS,
             cache="/var/cache/zypp",
             lists=None,
-            common={},
-            purge={},
-            refresh={},
-            clean={},
-            support=(),
         ),
         Manager(
             name="pacman",
@@ -575,11 +567,6 @@ MANAGERS = {
             locks=(Lock("exists", "/var/lib/pacman/db.lck"),),
             cache="/var/cache/pacman/pkg",
             lists=None,
-            common={},
-            purge={},
-            refresh={},
-            clean={},
-            support=(),
         ),
         Manager(
             name="apk",
@@ -597,11 +584,6 @@ MANAGERS = {
             locks=(Lock("fcntl", "/lib/apk/db/lock"),),
             cache="/var/cache/apk",
             lists=None,
-            common={},
-            purge={},
-            refresh={},
-            clean={},
-            support=(),
         ),
     )
 }
