@@ -19,7 +19,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, ".collections"))
-from ansible_collections.oom.forensics.plugins.module_utils._host import drill, tracers
+from ansible_collections.oom.forensics.plugins.module_utils._host import drill, drill_plan, run, tracers
 from ansible_collections.oom.forensics.plugins.module_utils._oom import traces
 
 SERVICE = "ansible_collections.oom.forensics.plugins.module_utils._host.tracer_service"
@@ -29,7 +29,7 @@ HEAD = ("backend", "attach", "kill", "cost", "RSS MiB", "traced", "with cgroup",
 
 def kill():
     """Seconds that a process needs to reach its limit and die."""
-    made = drill.kill(drill.plan("/", drill.LEAST_LIMIT, 60))
+    made = drill.kill(drill_plan.plan(run.Host(), drill_plan.LEAST_LIMIT, 60))
     if not made["killed"]:
         raise SystemExit("A drill's process was not killed; nothing can be measured here.")
     return made["seconds"], made["pid"]

@@ -328,7 +328,7 @@ rolled_back:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.oom.forensics.plugins.module_utils import _bcc_plan
+from ansible_collections.oom.forensics.plugins.module_utils import _bcc_answer
 from ansible_collections.oom.forensics.plugins.module_utils._bcc_spec import MODULE_SPEC
 from ansible_collections.oom.forensics.plugins.module_utils._host import run
 from ansible_collections.oom.forensics.plugins.module_utils._options import utf8
@@ -336,7 +336,7 @@ from ansible_collections.oom.forensics.plugins.module_utils._options import utf8
 
 def main():
     module = AnsibleModule(argument_spec=MODULE_SPEC, supports_check_mode=True)
-    module.exit_json(changed=False, **utf8(_bcc_plan.answer(run.Host(), module.params, module.check_mode)))
+    module.exit_json(changed=False, **utf8(_bcc_answer.answer(run.Host(), module.params, module.check_mode)))
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ import functools
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible_collections.oom.forensics.plugins.module_utils._host import collect, drill, run
+from ansible_collections.oom.forensics.plugins.module_utils._host import collect, drill, drill_plan, drill_search, run
 from ansible_collections.oom.forensics.plugins.module_utils._options import SOURCES, utf8
 
 RETURNED = (
@@ -221,20 +221,22 @@ def limit_bytes(text):
     try:
         return human_to_bytes(text)
     except ValueError:
-        raise drill.DrillError("limit: {0!r} is not a size; write bytes or a size such as 16M.".format(text)) from None
+        raise drill_plan.DrillError(
+            "limit: {0!r} is not a size; write bytes or a size such as 16M.".format(text)
+        ) from None
 
 
 def run_drill(host, params):
     """Plan, kill, search. Returns the module's result."""
     limit = limit_bytes(params["limit"])
-    plan = drill.plan(host.root, limit, params["timeout"])
+    plan = drill_plan.plan(host, limit, params["timeout"])
     outcome = drill.kill(plan)
     result = {key: outcome[key] for key in RETURNED}
     result.update(limit_bytes=limit, found=[], event=None)
     if result["killed"]:
         look = functools.partial(collect.collect_events, host)
-        result.update(drill.search(look, result["pid"], outcome["ended"], params["sources"]))
-    result["msg"] = drill.summary(result)
+        result.update(drill_search.search(look, result["pid"], outcome["ended"], params["sources"]))
+    result["msg"] = drill_search.summary(result)
     return result
 
 
@@ -254,7 +256,7 @@ def main():
     )
     try:
         result = run_drill(run.Host(), module.params)
-    except drill.DrillError as error:
+    except drill_plan.DrillError as error:
         module.fail_json(msg=str(error))
     if not result["cleaned_up"]:
         module.warn("The cgroup {0} of the drill could not be removed; remove it with rmdir.".format(result["cgroup"]))

@@ -6,7 +6,7 @@
 import os
 from pathlib import Path
 
-from ansible_collections.oom.forensics.plugins.module_utils._host import drill
+from ansible_collections.oom.forensics.plugins.module_utils._host import drill_plan, run
 
 
 def why_not():
@@ -14,8 +14,8 @@ def why_not():
     if os.geteuid() != 0:
         return "kernel kills need root"
     try:
-        drill.plan("/", drill.LEAST_LIMIT, 30)
-    except drill.DrillError as error:
+        drill_plan.plan(run.Host(), drill_plan.LEAST_LIMIT, 30)
+    except drill_plan.DrillError as error:
         return str(error)
     if not os.access("/dev/kmsg", os.R_OK):
         return "/dev/kmsg cannot be read here"

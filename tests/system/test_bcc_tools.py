@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils import _bcc_plan
+from ansible_collections.oom.forensics.plugins.module_utils import _bcc_record
 from ansible_collections.oom.forensics.plugins.module_utils._host import bpf, run
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-RECORD = Path(_bcc_plan.RECORD)
+RECORD = Path(_bcc_record.RECORD)
 LOCK = "/var/lib/dpkg/lock-frontend"
 PROGRAMS = {"libbpf": ("oomkill-libbpf", "bpf-oomkill", "oomkill"), "bpftrace": ("bpftrace",)}
 

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils._host import collect, drill, run
+from ansible_collections.oom.forensics.plugins.module_utils._host import collect, drill, drill_files, hierarchies, run
 from kernel import kernel_counter, ring_buffer, why_not
 
 COMM = "oom-burst"
@@ -80,9 +80,9 @@ BURST = textwrap.dedent(
 @pytest.fixture
 def scratch():
     """Make cgroups with a limit below one scratch parent; all are gone afterwards."""
-    hierarchy = drill._hierarchy("/")
-    files = drill._FILES[hierarchy.version]
-    parent = Path(hierarchy.mount) / f"oom-forensics-burst-{os.getpid()}-{time.monotonic_ns()}"
+    hierarchy = hierarchies.find(run.Host()).memory
+    files = drill_files.FILES[hierarchy.version]
+    parent = Path(hierarchy.folder) / f"oom-forensics-burst-{os.getpid()}-{time.monotonic_ns()}"
     parent.mkdir()
     if hierarchy.version == 2:
         (parent / "cgroup.subtree_control").write_text("+memory")

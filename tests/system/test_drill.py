@@ -13,7 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils._host import drill
+from ansible_collections.oom.forensics.plugins.module_utils._host import (
+    drill,
+    drill_files,
+    drill_plan,
+    hierarchies,
+    run,
+)
 from kernel import kernel_counter, ring_buffer, why_not
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,8 +31,8 @@ pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 
 
 def left_cgroups():
-    hierarchy = drill._hierarchy("/")
-    return [str(path) for path in Path(hierarchy.mount).rglob(PREFIX + "*") if not path.name.endswith(".slice")]
+    hierarchy = hierarchies.find(run.Host()).memory
+    return [str(path) for path in Path(hierarchy.folder).rglob(PREFIX + "*") if not path.name.endswith(".slice")]
 
 
 def runs(folder):
@@ -150,12 +156,12 @@ def test_playbook_shows_one_line():
 DRIVER = textwrap.dedent(
     """
     import json, sys
-    from ansible_collections.oom.forensics.plugins.module_utils._host import drill
-    plan = drill.plan('/', drill.LEAST_LIMIT, 60)
+    from ansible_collections.oom.forensics.plugins.module_utils._host import drill, drill_plan, run
+    plan = drill_plan.plan(run.Host(), drill_plan.LEAST_LIMIT, 60)
     print(plan.name, flush=True)
     try:
         print(json.dumps(drill.kill(plan)))
-    except drill.DrillError as error:
+    except drill_plan.DrillError as error:
         print(error)
         sys.exit(1)
     """
@@ -165,7 +171,7 @@ DRIVER = textwrap.dedent(
 def frozen_drill():
     """A drill whose process is stopped before it allocates, and that process's pid."""
     driver = subprocess.Popen([sys.executable, "-c", DRIVER], env=environment(), stdout=subprocess.PIPE, text=True)
-    folder = Path(drill._hierarchy("/").mount) / driver.stdout.readline().strip()
+    folder = Path(hierarchies.find(run.Host()).memory.folder) / driver.stdout.readline().strip()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
@@ -234,9 +240,9 @@ exec "$@"
 
 @pytest.fixture
 def fake_systemd(tmp_path, monkeypatch):
-    hierarchy = drill._hierarchy("/")
-    mount = hierarchy.mount
-    text = FAKE_SYSTEMD_RUN.replace("MOUNT", mount).replace("LIMIT_FILE", drill._FILES[hierarchy.version].limit)
+    hierarchy = hierarchies.find(run.Host()).memory
+    mount = hierarchy.folder
+    text = FAKE_SYSTEMD_RUN.replace("MOUNT", mount).replace("LIMIT_FILE", drill_files.FILES[hierarchy.version].limit)
     for name, script in (("systemd-run", text), ("systemctl", "#!/bin/sh\n")):
         (tmp_path / name).write_text(script)
         (tmp_path / name).chmod(0o755)
@@ -248,7 +254,9 @@ def fake_systemd(tmp_path, monkeypatch):
 
 
 def test_scope_of_systemd(fake_systemd):
-    result = reported(lambda: drill.kill(drill.plan("/", drill.LEAST_LIMIT, 30)._replace(systemd=True)))
+    result = reported(
+        lambda: drill.kill(drill_plan.plan(run.Host(), drill_plan.LEAST_LIMIT, 30)._replace(systemd=True))
+    )
     cgroup = result["cgroup"]
     assert cgroup.startswith("/oom-forensics-drill-system.slice/" + PREFIX) and cgroup.endswith(".scope")
     assert result["killed"] and result["cleaned_up"]
@@ -258,8 +266,8 @@ def test_scope_of_systemd(fake_systemd):
 def test_a_scope_without_its_limit_is_never_filled(fake_systemd, tmp_path):
     script = tmp_path / "systemd-run"
     script.write_text("".join(line for line in script.read_text().splitlines(True) if '"$limit"' not in line))
-    plan = drill.plan("/", drill.LEAST_LIMIT, 30)._replace(systemd=True)
-    with pytest.raises(drill.DrillError, match="was stopped before it allocated"):
+    plan = drill_plan.plan(run.Host(), drill_plan.LEAST_LIMIT, 30)._replace(systemd=True)
+    with pytest.raises(drill_plan.DrillError, match="was stopped before it allocated"):
         drill.kill(plan)
     assert plan.name not in ring_buffer()
     assert not [path for path in left_cgroups() if plan.name in path]
@@ -269,6 +277,6 @@ def test_systemd_run_that_fails(tmp_path, monkeypatch):
     (tmp_path / "systemd-run").write_text("#!/bin/sh\necho 'Failed to connect to bus: No such file.' >&2\nexit 1\n")
     (tmp_path / "systemd-run").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    plan = drill.plan("/", drill.LEAST_LIMIT, 30)._replace(systemd=True)
-    with pytest.raises(drill.DrillError, match="did not get ready: Failed to connect to bus: No such file.$"):
+    plan = drill_plan.plan(run.Host(), drill_plan.LEAST_LIMIT, 30)._replace(systemd=True)
+    with pytest.raises(drill_plan.DrillError, match="did not get ready: Failed to connect to bus: No such file.$"):
         drill.kill(plan)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import kernel
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils._host import drill
+from ansible_collections.oom.forensics.plugins.module_utils._host import drill, drill_plan
+from ansible_collections.oom.forensics.plugins.module_utils._host.run import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -85,7 +86,7 @@ def result_of(run):
 
 
 def kill():
-    made = drill.kill(drill.plan("/", drill.LEAST_LIMIT, 30))
+    made = drill.kill(drill_plan.plan(Host(), drill_plan.LEAST_LIMIT, 30))
     assert made["killed"], made
     return made
 
@@ -112,7 +113,7 @@ def test_kill(tmp_path):
     event = event_of(result, made)
     # One event of the trace and of the kernel's report: what only the report says, and what only the trace says.
     assert {origin["source"] for origin in event["origins"]} >= {"kmsg", "trace"}
-    assert event["memory"]["limit_bytes"] == drill.LEAST_LIMIT and event["limit_cgroup"] == made["cgroup"]
+    assert event["memory"]["limit_bytes"] == drill_plan.LEAST_LIMIT and event["limit_cgroup"] == made["cgroup"]
     assert event["trace"]["backend"] == "tracefs" and event["trace"]["loadavg"].count(" ") == 4
     assert event["trigger"]["pid"] == made["pid"] and event["victims"][0]["comm"] == drill.COMM
     coverage = result["coverage"]

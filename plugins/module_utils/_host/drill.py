@@ -1,44 +1,34 @@
 # Copyright (c) 2026 oom.forensics contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One safe, real OOM kill: a process with a small limit of its own allocates until the kernel kills it.
+"""One safe, real OOM kill: a process with a small limit of its own allocates until the kernel kills it. Private.
 
-Order of things: refuse first (nothing touched), make the cgroup, start the process, see in the kernel's own file that
-its limit holds, only then let it allocate. Whatever happens after the first step, the last one takes all away again.
+Order of things: refuse first (drill_plan, which touches nothing), make the cgroup, start the process, see in the
+kernel's own file that its limit holds, only then let it allocate. Whatever happens after the first step, the last one
+takes all away again.
 """
 
 import os
-import re
 import select
 import signal
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional
 
-from .._oom import events as _events
+from .drill_files import FILES, number, read
+from .drill_plan import GIVE_UP, DrillError, Plan
+from .hierarchies import Tree
 
 COMM = "oom-drill"
-MIB = 1 << 20
-LEAST_LIMIT = 16 * MIB
-LARGEST_LIMIT = 64 * MIB
-LONGEST_TIMEOUT = 120
-NEEDED_AVAILABLE = 512 * MIB
-SOURCES = ("journal", "kmsg", "files")
-SEARCH_SECONDS = 5.0
-# The process gives up at this multiple of its limit, killed or not.
-_GIVE_UP = 4
 _START_SECONDS = 20.0
 _CLEAN_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-# The wall time of a ring buffer record drifts by what the host slept since boot. The pid tells the kill, not the time.
-_SINCE_MARGIN = 3600.0
-_MAX_TASKS = 5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # Exit status of the process that allocates, where the kernel did not kill it.
 EXITS = {
-    3: "it reached {0} times its limit".format(_GIVE_UP),
+    3: "it reached {0} times its limit".format(GIVE_UP),
     4: "its time was over",
     5: "it was told to leave before it allocated",
 }
@@ -70,93 +60,8 @@ sys.exit(3)
 """
 
 
-class DrillError(Exception):
-    """The drill was refused, or could not be done. The message is for the user: what was tried, found, what to do."""
-
-
 class _InterruptedError(Exception):
     pass
-
-
-class Hierarchy(NamedTuple):
-    """Where the memory controller is. ``prefix`` is the cgroup that stands at the mount's root ('' = the root)."""
-
-    version: int
-    mount: str
-    prefix: str
-
-
-class Plan(NamedTuple):
-    """A drill that was found safe."""
-
-    hierarchy: Hierarchy
-    systemd: bool
-    name: str
-    limit: int
-    timeout: float
-
-
-class _Files(NamedTuple):
-    """The files of one cgroup version: names, the keys of the counters in them.
-
-    ``swap``: files to write, with (times the limit, plus bytes). ``property``: the limit's name in systemd.
-    """
-
-    limit: str
-    usage: str
-    cache: str
-    swap: Sequence[Tuple[str, int, int]]
-    kills: Tuple[str, Optional[str]]
-    hits: Tuple[str, Optional[str]]
-    property: str
-
-
-_FILES = {
-    # Swappiness 0 keeps a v1 cgroup off swap altogether. memsw (memory and swap together; absent without swap
-    # accounting) bounds it once more, one MiB above, so that memory.failcnt is what counts the hits.
-    1: _Files(
-        limit="memory.limit_in_bytes",
-        usage="memory.usage_in_bytes",
-        cache="total_inactive_file",
-        swap=(("memory.swappiness", 0, 0), ("memory.memsw.limit_in_bytes", 1, MIB)),
-        kills=("memory.oom_control", "oom_kill"),
-        hits=("memory.failcnt", None),
-        # systemd knows MemoryMax= since 231; MemoryLimit= is what every version maps to cgroup v1.
-        property="MemoryLimit",
-    ),
-    2: _Files(
-        limit="memory.max",
-        usage="memory.current",
-        cache="inactive_file",
-        swap=(("memory.swap.max", 0, 0),),
-        kills=("memory.events", "oom_kill"),
-        hits=("memory.events", "max"),
-        property="MemoryMax",
-    ),
-}  # type: Dict[int, _Files]
-
-
-def _at(root: str, path: str) -> str:
-    return os.path.join(root, path.lstrip("/"))
-
-
-def _read(path: str) -> Optional[str]:
-    """The text of a small kernel file, null where it does not exist or cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-            return stream.read()
-    except OSError:
-        return None
-
-
-def _number(path: str, key: Optional[str] = None) -> Optional[int]:
-    """A number of a kernel file: the whole content, or the second column of the line that starts with ``key``."""
-    for line in (_read(path) or "").splitlines():
-        words = line.replace(":", " ").split()
-        value = words[0] if words and key is None else words[1] if len(words) > 1 and words[0] == key else ""
-        if value.isdigit():
-            return int(value)
-    return None
 
 
 def _write(path: str, text: str) -> None:
@@ -164,136 +69,9 @@ def _write(path: str, text: str) -> None:
         stream.write(text)
 
 
-# -- Refusals: everything in this part only reads
-
-
-def _unescape_mount(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
-
-
-def _mounts(root: str) -> List[Hierarchy]:
-    """Mounted hierarchies that hold the memory controller, as /proc/self/mountinfo (proc(5)) lists them."""
-    found = []
-    for line in (_read(_at(root, "proc/self/mountinfo")) or "").splitlines():
-        left, _dash, right = line.partition(" - ")
-        before, after = left.split(), right.split()
-        if len(before) < 5 or len(after) < 3:
-            continue
-        mount, prefix = _unescape_mount(before[4]), _unescape_mount(before[3]).rstrip("/")
-        if after[0] == "cgroup" and "memory" in after[2].split(","):
-            found.append(Hierarchy(1, mount, prefix))
-        controllers = _read(_at(root, mount + "/cgroup.controllers")) if after[0] == "cgroup2" else ""
-        if "memory" in (controllers or "").split():
-            found.append(Hierarchy(2, mount, prefix))
-    return found
-
-
-def _hierarchy(root: str) -> Hierarchy:
-    mounts = _mounts(root)
-    if not mounts:
-        raise DrillError(
-            "Looked in /proc/self/mountinfo for a cgroup hierarchy with the memory controller and found none; "
-            "mount one, or boot without cgroup_disable=memory."
-        )
-    # A mount of the hierarchy's own root, where there is one, shows the names that the kernel logs.
-    return min(mounts, key=lambda mount: len(mount.prefix))
-
-
-def _check_options(limit: int, timeout: float) -> None:
-    if not LEAST_LIMIT <= limit <= LARGEST_LIMIT:
-        raise DrillError(
-            "limit: {0} bytes is out of range; a drill takes 16 MiB ({1}) to 64 MiB ({2}).".format(
-                limit, LEAST_LIMIT, LARGEST_LIMIT
-            )
-        )
-    if not 1 <= timeout <= LONGEST_TIMEOUT:
-        raise DrillError(
-            "timeout: {0} seconds is out of range; a drill takes 1 to {1} seconds.".format(timeout, LONGEST_TIMEOUT)
-        )
-
-
-def _check_host(root: str) -> None:
-    if os.geteuid() != 0:
-        raise DrillError(
-            "A drill makes a cgroup, which only root may do, and this user is uid {0}; run the task with become: "
-            "true.".format(os.geteuid())
-        )
-    available = _number(_at(root, "proc/meminfo"), "MemAvailable")
-    if available is None or available * 1024 < NEEDED_AVAILABLE:
-        raise DrillError(
-            "Read MemAvailable from /proc/meminfo before the drill and found {0}; at least 512 MiB must be available, "
-            "try again when the host has more free memory.".format(
-                "no number" if available is None else "{0} MiB".format(available // 1024)
-            )
-        )
-    if _number(_at(root, "proc/sys/vm/panic_on_oom")) == 2:
-        raise DrillError(
-            "Read vm.panic_on_oom before the drill and found 2, with which the kill of a drill would panic the host; "
-            "set it to 0 or 1 first."
-        )
-
-
-def _headroom(folder: str, version: int) -> Optional[int]:
-    """Bytes below the limit of the cgroup at the mount's root, cache that yields at once not counted; null if none."""
-    files = _FILES[version]
-    limit, usage = (_number(os.path.join(folder, name)) for name in (files.limit, files.usage))
-    cache = _number(os.path.join(folder, "memory.stat"), files.cache) or 0
-    return None if limit is None or usage is None else limit - usage + cache
-
-
-def _check_hierarchy(root: str, hierarchy: Hierarchy, systemd: bool) -> None:
-    folder = _at(root, hierarchy.mount)
-    if _number(os.path.join(folder, "memory.oom_control"), "oom_kill_disable") == 1:
-        raise DrillError(
-            "Read {0}/memory.oom_control and found oom_kill_disable 1, with which a process at its limit waits "
-            "for ever instead of being killed; write 0 to it first.".format(hierarchy.mount)
-        )
-    headroom = _headroom(folder, hierarchy.version)
-    if headroom is not None and headroom < _GIVE_UP * LARGEST_LIMIT:
-        raise DrillError(
-            "Compared limit and usage of {0} and found {1} MiB of room; with less than {2} MiB the drill could hit "
-            "the limit of others, give the surrounding container more memory.".format(
-                hierarchy.mount, headroom // MIB, _GIVE_UP * LARGEST_LIMIT // MIB
-            )
-        )
-    if systemd:
-        return
-    if not os.access(folder, os.W_OK):
-        raise DrillError(
-            "A drill needs a cgroup below {0}, which is mounted read-only; run it on the host itself, not in a "
-            "container.".format(hierarchy.mount)
-        )
-    enabled = (_read(os.path.join(folder, "cgroup.subtree_control")) or "").split()
-    if hierarchy.version == 2 and "memory" not in enabled:
-        raise DrillError(
-            "Read {0}/cgroup.subtree_control and found no memory in it, so that a new cgroup has no limit; enable it "
-            "with: echo +memory > {0}/cgroup.subtree_control".format(hierarchy.mount)
-        )
-
-
-def plan(root: str, limit: int, timeout: float) -> Plan:
-    """Decide where and how the drill runs; nothing is touched.
-
-    :arg root: the filesystem root, ``/`` but in tests.
-    :arg limit: bytes, 16 to 64 MiB.
-    :arg timeout: seconds that the process has, 1 to 120.
-    :raises DrillError: where a drill would not be safe, or could not be made; the message is one sentence.
-    """
-    _check_options(limit, timeout)
-    _check_host(root)
-    systemd = os.path.isdir(_at(root, "run/systemd/system"))
-    hierarchy = _hierarchy(root)
-    _check_hierarchy(root, hierarchy, systemd)
-    name = "oom-forensics-drill-{0}".format(os.urandom(4).hex())
-    return Plan(hierarchy, systemd, name, limit, timeout)
-
-
-# -- The drill
-
-
 def scope_argv(drill: Plan) -> List[str]:
     """The systemd-run command that puts what follows it into a transient scope with the limit."""
-    properties = ["{0}={1}".format(_FILES[drill.hierarchy.version].property, drill.limit)]
+    properties = ["{0}={1}".format(FILES[drill.hierarchy.version].property, drill.limit)]
     if drill.hierarchy.version == 2:
         properties.append("MemorySwapMax=0")
     argv = ["systemd-run", "--scope", "--quiet", "--unit", drill.name + ".scope"]
@@ -304,7 +82,7 @@ def scope_argv(drill: Plan) -> List[str]:
 
 def _argv(drill: Plan, procs: str) -> List[str]:
     prefix = scope_argv(drill) if drill.systemd else []
-    arguments = [procs, str(drill.limit), str(_GIVE_UP), str(drill.timeout), COMM]
+    arguments = [procs, str(drill.limit), str(GIVE_UP), str(drill.timeout), COMM]
     return prefix + [sys.executable or "/usr/bin/python3", "-I", "-S", "-c", _ALLOCATE] + arguments
 
 
@@ -337,7 +115,7 @@ def _wait_ready(process: "subprocess.Popen[bytes]") -> None:
 
 def _cgroup_of(pid: int, version: int) -> Optional[str]:
     """The memory cgroup of a process, as the kernel logs it (cgroups(7): hierarchy-id:controllers:path)."""
-    for line in (_read("/proc/{0}/cgroup".format(pid)) or "").splitlines():
+    for line in (read("/proc/{0}/cgroup".format(pid)) or "").splitlines():
         number, _colon, rest = line.partition(":")
         controllers, _colon, path = rest.partition(":")
         if ("memory" in controllers.split(",")) if version == 1 else number == "0":
@@ -345,14 +123,14 @@ def _cgroup_of(pid: int, version: int) -> Optional[str]:
     return None
 
 
-def _folder_of(cgroup: str, hierarchy: Hierarchy) -> str:
-    inside = cgroup[len(hierarchy.prefix) :] if cgroup.startswith(hierarchy.prefix + "/") else cgroup
-    return hierarchy.mount + inside
+def _folder_of(cgroup: str, hierarchy: Tree) -> str:
+    inside = cgroup[len(hierarchy.top) :] if cgroup.startswith(hierarchy.top + "/") else cgroup
+    return hierarchy.folder + inside
 
 
 def _forbid_swap(folder: str, drill: Plan) -> None:
     """With swap a process at its limit would be slow instead of dead. A kernel without the file accounts no swap."""
-    for name, limits, more in _FILES[drill.hierarchy.version].swap:
+    for name, limits, more in FILES[drill.hierarchy.version].swap:
         try:
             _write(os.path.join(folder, name), str(drill.limit * limits + more))
         except OSError:
@@ -362,7 +140,7 @@ def _forbid_swap(folder: str, drill: Plan) -> None:
 def _make_cgroup(folder: str, drill: Plan) -> None:
     try:
         os.mkdir(folder)
-        _write(os.path.join(folder, _FILES[drill.hierarchy.version].limit), str(drill.limit))
+        _write(os.path.join(folder, FILES[drill.hierarchy.version].limit), str(drill.limit))
     except OSError as error:
         raise DrillError(
             "Made a cgroup with a limit for the drill and got: {0}; run it on the host itself, as root.".format(error)
@@ -371,14 +149,14 @@ def _make_cgroup(folder: str, drill: Plan) -> None:
 
 def _check_limit(folder: str, drill: Plan) -> None:
     """The process may allocate only where the kernel itself says that the limit holds."""
-    name = os.path.join(folder, _FILES[drill.hierarchy.version].limit)
-    limit = _number(name)
+    name = os.path.join(folder, FILES[drill.hierarchy.version].limit)
+    limit = number(name)
     if limit is None or limit > drill.limit:
         raise DrillError(
             "Set a limit of {0} bytes for the drill, but {1} says {2}; the drill was stopped before it "
             "allocated.".format(drill.limit, name, limit)
         )
-    if _number(os.path.join(folder, "memory.oom_control"), "oom_kill_disable") == 1:
+    if number(os.path.join(folder, "memory.oom_control"), "oom_kill_disable") == 1:
         raise DrillError(
             "Made {0} for the drill, and it inherited oom_kill_disable 1; the drill was stopped before it allocated, "
             "write 0 to memory.oom_control of its parent.".format(folder)
@@ -386,10 +164,10 @@ def _check_limit(folder: str, drill: Plan) -> None:
 
 
 def _counters(folder: Optional[str], version: int) -> Dict[str, Optional[int]]:
-    files = _FILES[version]
-    counters = {"kernel_counter": _number("/proc/vmstat", "oom_kill")}  # type: Dict[str, Optional[int]]
+    files = FILES[version]
+    counters: Dict[str, Optional[int]] = {"kernel_counter": number("/proc/vmstat", "oom_kill")}
     for key, (name, column) in (("oom_kill", files.kills), ("failcnt", files.hits)):
-        counters[key] = _number(os.path.join(folder, name), column) if folder else None
+        counters[key] = number(os.path.join(folder, name), column) if folder else None
     return counters
 
 
@@ -429,7 +207,7 @@ def _allocate(drill: Plan, process: "subprocess.Popen[bytes]", result: Dict[str,
 
 def _end_processes(folder: str) -> None:
     """Kill what is in the drill's own cgroup: a signal may have come before the process was known here."""
-    for word in (_read(os.path.join(folder, "cgroup.procs")) or "").split():
+    for word in (read(os.path.join(folder, "cgroup.procs")) or "").split():
         try:
             os.kill(int(word), signal.SIGKILL)
         except ProcessLookupError:
@@ -481,26 +259,26 @@ def _clean(drill: Plan, process: Optional["subprocess.Popen[bytes]"], folder: Op
 
 
 def _hold_signals() -> None:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    for signum in _SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
 
 
-def _interrupt(number: int, _frame: Any) -> None:
+def _interrupt(signum: int, _frame: Any) -> None:
     # Once is enough: a second signal would interrupt the cleaning up.
     _hold_signals()
-    raise _InterruptedError("The drill was interrupted by signal {0}".format(number))
+    raise _InterruptedError("The drill was interrupted by signal {0}".format(signum))
 
 
 class _Signals:
     """Signals that end a process raise while the drill runs, and are ignored while it cleans up."""
 
     def __enter__(self) -> "_Signals":
-        self._before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+        self._before = {signum: signal.signal(signum, _interrupt) for signum in _SIGNALS}
         return self
 
     def __exit__(self, *_error: Any) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
 
 
 def _empty() -> Dict[str, Any]:
@@ -530,7 +308,7 @@ def kill(drill: Plan) -> Dict[str, Any]:
     """
     result = _empty()
     process = None
-    result["folder"] = None if drill.systemd else "{0}/{1}".format(drill.hierarchy.mount, drill.name)
+    result["folder"] = None if drill.systemd else "{0}/{1}".format(drill.hierarchy.folder, drill.name)
     problem = None
     with _Signals():
         try:
@@ -553,79 +331,3 @@ def kill(drill: Plan) -> Dict[str, Any]:
         left = "" if result["cleaned_up"] else " The cgroup {0} is left; remove it with rmdir.".format(result["folder"])
         raise DrillError(problem + left)
     return result
-
-
-# -- Did the host's logs, and this collection, see it?
-
-
-def _is_kill_of(event: Dict[str, Any], pid: int) -> bool:
-    return any(victim.get("pid") == pid and victim.get("comm") == COMM for victim in event.get("victims") or [])
-
-
-def _row(source: str) -> Dict[str, Any]:
-    return {"source": source, "path": None, "found": False, "milliseconds": None, "event_id": None, "error": None}
-
-
-def _note(row: Dict[str, Any], event: Dict[str, Any], ended: float) -> None:
-    paths = [origin.get("path") for origin in event.get("origins") or []]
-    row.update(
-        found=True,
-        path=next((path for path in paths if path), row["path"]),
-        milliseconds=int((time.monotonic() - ended) * 1000),
-        event_id=event.get("id"),
-        error=None,
-    )
-
-
-def _look_again(row: Dict[str, Any], collected: Dict[str, Any]) -> bool:
-    """Note what the coverage says about a source where the kill is not; False where looking again is useless."""
-    rows = collected["coverage"]["sources"]
-    errors = [part["error"] for part in rows if part.get("error")]
-    row["path"] = next((part["path"] for part in rows if part.get("path")), None)
-    row["error"] = errors[0] if errors else None
-    return any(part.get("available") for part in rows)
-
-
-def search(
-    collect: Callable[..., Dict[str, Any]],
-    pid: int,
-    ended: float,
-    sources: Sequence[str] = ("auto",),
-    seconds: float = SEARCH_SECONDS,
-) -> Dict[str, Any]:
-    """Poll every log source until it shows the kill of ``pid`` or ``seconds`` pass.
-
-    :arg collect: ``collect_events`` with its host already given.
-    :arg ended: monotonic seconds at the process's end; milliseconds count from there.
-    :returns: ``found``, a row for each source, and ``event``, the kill as parsed, its sources merged; null if unseen.
-    """
-    wanted = [source for source in SOURCES if "auto" in sources or source in sources]
-    rows = {source: _row(source) for source in wanted}
-    since = time.time() - _SINCE_MARGIN
-    seen = []  # type: List[Dict[str, Any]]
-    pending = list(wanted)
-    while pending:
-        for source in list(pending):
-            collected = collect(sources=(source,), since=since, boots="current", max_tasks=_MAX_TASKS)
-            hit = next((event for event in collected["events"] if _is_kill_of(event, pid)), None)
-            if hit is not None:
-                _note(rows[source], hit, ended)
-                seen.append(hit)
-            if hit is not None or not _look_again(rows[source], collected):
-                pending.remove(source)
-        if time.monotonic() - ended > seconds:
-            break
-        if pending:
-            time.sleep(_POLL_SECONDS)
-    merged = _events.merge(seen)
-    return {"found": [rows[source] for source in wanted], "event": merged[0] if merged else None}
-
-
-def summary(result: Dict[str, Any]) -> str:
-    """One line for people about a drill and its search."""
-    who = "pid {pid} in {cgroup} with a limit of {limit_bytes} bytes".format(**result)
-    if not result["killed"]:
-        why = EXITS.get(result["exit_status"], "signal {0}".format(result["signal"]))
-        return "{0} was not killed by the kernel: {1}".format(who, why)
-    seen = ["{source} after {milliseconds} ms".format(**row) for row in result["found"] if row["found"]]
-    return "{0} was killed; found in {1}".format(who, ", ".join(seen) or "no log source")

@@ -11,8 +11,8 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils import _bcc_packages, _bcc_plan
-from ansible_collections.oom.forensics.plugins.module_utils._host import package_query
+from ansible_collections.oom.forensics.plugins.module_utils import _bcc_answer, _bcc_packages, _bcc_record
+from ansible_collections.oom.forensics.plugins.module_utils._host.package_managers import MANAGERS
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import bcc_hosts
@@ -23,7 +23,7 @@ BTF = "/sys/kernel/btf/vmlinux"
 EVENT = "/sys/kernel/tracing/events/oom/mark_victim/format"
 LISTS = "/var/lib/apt/lists/deb.example.org_Packages"
 TOOL = "/usr/sbin/oomkill-bpfcc"
-RECORD = _bcc_plan.RECORD
+RECORD = _bcc_record.RECORD
 
 CASES = [(name, index) for name in bcc_hosts.NAMES for index in range(len(bcc_hosts.load(name)["cases"]))]
 
@@ -39,7 +39,7 @@ def test_rows_of_the_table(name, index, tmp_path):
     bcc_hosts.tree(tmp_path, sample["os_release"], case["kernel"], LISTS, *paths(case))
     player = bcc_hosts.Player(sample["commands"])
     params = dict(bcc_hosts.PARAMS, **case.get("options") or {})
-    answer = _bcc_plan.answer(player.host(tmp_path), params, True)
+    answer = _bcc_answer.answer(player.host(tmp_path), params, True)
     got = {key: answer[key] for key in ("outcome", "backend", "install_names", "headers_package", "headers_version")}
     got["packages"] = [row["name"] for row in answer["packages_install"]]
     assert got == case["expected"], answer["sentence"]
@@ -115,7 +115,7 @@ def ask(tmp_path, *files, **options):
     check, kernel = options.pop("check", True), options.pop("kernel", KERNEL)
     bcc_hosts.tree(tmp_path, options.pop("os_release", DEBIAN["os_release"]), kernel, LISTS, *files)
     player = bcc_hosts.Player(options.pop("commands", DEBIAN["commands"]))
-    return _bcc_plan.answer(player.host(tmp_path), dict(bcc_hosts.PARAMS, **options), check)
+    return _bcc_answer.answer(player.host(tmp_path), dict(bcc_hosts.PARAMS, **options), check)
 
 
 def test_ready_asks_for_nothing(tmp_path):
@@ -144,7 +144,7 @@ def test_kheaders_suffice(tmp_path, path):
 def apt_install(names, new, **changed):
     lines = "".join("   {0} ({1})\n".format(*row) for row in new)
     out = "The following NEW packages will be installed:\n" + lines + "Do you want to continue? [Y/n] N\nAbort.\n"
-    argv = list(package_query.MANAGERS["apt"].install_argv) + names
+    argv = list(MANAGERS["apt"].install_argv) + names
     return dict({"argv": argv, "status": 1, "stdout": out, "stderr": ""}, **changed)
 
 
@@ -188,7 +188,7 @@ def test_not_knowing_is_no_reason_to_take_less(tmp_path):
     commands = [row for row in DEBIAN["commands"] if row["argv"][0] != "apt-cache"]
     bcc_hosts.tree(tmp_path, DEBIAN["os_release"], KERNEL, EVENT, BTF)
     host = bcc_hosts.Player(commands).host(tmp_path)
-    answer = _bcc_plan.answer(host, bcc_hosts.PARAMS, True)
+    answer = _bcc_answer.answer(host, bcc_hosts.PARAMS, True)
     assert answer["outcome"] == "package_lists_missing" and answer["stale"] and answer["fails"]
 
 
@@ -334,7 +334,7 @@ def test_what_came_by_itself_is_remembered(tmp_path):
 
 def removal(tmp_path, wanted, *outputs, installed=()):
     """The answer to absent where ``wanted`` is recorded; ``outputs``: how apt answers, by command and names."""
-    manager = package_query.MANAGERS["apt"]
+    manager = MANAGERS["apt"]
     prefix = {"remove": manager.remove_argv, "autoremove": manager.unneeded_argv}
     have = "".join("{0}\t1\tii \n".format(name) for name in installed)
     commands = [dict(DEBIAN["commands"][0], **({"stdout": have} if installed else {}))]
@@ -342,7 +342,7 @@ def removal(tmp_path, wanted, *outputs, installed=()):
         out = "The following packages will be REMOVED:\n" + "".join("   {0} (1)\n".format(name) for name in goes)
         out += "Do you want to continue? [Y/n] N\nAbort.\n"
         commands.append({"argv": list(prefix[verb]) + names, "status": 1, "stdout": out, "stderr": ""})
-    text = json.dumps({"schema": _bcc_plan.SCHEMA, "packages": [{"name": name, "version": None} for name in wanted]})
+    text = json.dumps({"schema": _bcc_record.SCHEMA, "packages": [{"name": name, "version": None} for name in wanted]})
     return ask(tmp_path, (RECORD, text), state="absent", commands=commands)
 
 
