@@ -51,7 +51,8 @@ class Manager(NamedTuple):
     support: Sequence[str] = ()
 
 
-_APT_ASK = ("--assume-no", "--verbose-versions", "--option", "Debug::NoLocking=true")
+# apt asks nothing, and so takes no for no answer, where it would do just what it was told: only --print-uris stops it.
+_APT_ASK = ("--assume-no", "--print-uris", "--verbose-versions", "--option", "Debug::NoLocking=true")
 # apt keeps what an installed package merely recommends or suggests; that is not what "needed" means here.
 _APT_STRICT = (
     "--option",

@@ -95,7 +95,7 @@ _APT_UNMET = re.compile(r"^ (\S+) : (?:Pre)?Depends: ", re.M)
 
 
 def read_apt_rehearsal(answer: Answer) -> Rehearsal:
-    """apt-get --assume-no --verbose-versions. It ends with status 1 and ``Abort.`` where it would have gone on."""
+    """apt-get --assume-no --print-uris --verbose-versions. Where it asks, it ends with status 1 and ``Abort.``."""
     parts: Dict[str, List[Package]] = {"install": [], "upgrade": [], "remove": []}
     section = None
     for line in answer.out.splitlines():
