@@ -19,7 +19,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, ".collections"))
-from ansible_collections.oom.forensics.plugins.module_utils._host import drill, drill_plan, run, tracers
+from ansible_collections.oom.forensics.plugins.module_utils._host import drill, drill_plan, run
+from ansible_collections.oom.forensics.plugins.module_utils._host.tracer_backends import BACKENDS
 from ansible_collections.oom.forensics.plugins.module_utils._oom import traces
 
 SERVICE = "ansible_collections.oom.forensics.plugins.module_utils._host.tracer_service"
@@ -91,7 +92,7 @@ def measure(backend, rounds):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--backends", nargs="*", choices=tracers.BACKENDS, default=tracers.BACKENDS)
+    arguments.add_argument("--backends", nargs="*", choices=BACKENDS, default=BACKENDS)
     options = arguments.parse_args()
     if os.geteuid():
         raise SystemExit("This benchmark makes kills, which only root may do; run it as root.")

@@ -14,11 +14,10 @@ from ._host import bpf, package_query
 from ._host.package_managers import MANAGERS, Manager
 from ._host.package_readers import NOTHING, Rehearsal
 from ._host.run import Host
+from ._host.tracer_backends import AUTO, BACKENDS, program
 
 STATES = ("present", "latest", "absent")
 HEADERS = ("auto", "always", "never")
-# The order of auto: bcc, which brings its other tools along; then what needs less, down to nothing at all.
-BACKENDS = ("auto",) + bpf.BACKENDS
 
 # Every outcome: whether the task fails, and whether fetching the package lists might change it.
 OUTCOMES: Dict[str, Tuple[bool, bool]] = {
@@ -117,7 +116,7 @@ def survey(host: Host) -> Survey:
         kernel=kernel,
         rights=bpf.read_rights(host),
         os_release=released,
-        tools={backend: bpf.tool_path(host, backend) for backend in bpf.BACKENDS},
+        tools={backend: program(host, backend) for backend in BACKENDS},
         row=row,
         manager=manager,
         installed=installed,
@@ -136,7 +135,7 @@ def choose(seen: Survey, backend: str, headers: str, state: str) -> Tuple[Choice
     """
     _check_rights(seen)
     refused: List[Dict[str, str]] = []
-    for name in bpf.BACKENDS if backend == "auto" else (backend,):
+    for name in _in_turn(seen) if backend == AUTO else (backend,):
         try:
             return _VERDICTS[name](seen, name, headers, state), refused
         except Refused as refusal:
@@ -144,6 +143,12 @@ def choose(seen: Survey, backend: str, headers: str, state: str) -> Tuple[Choice
             if refusal.outcome == "package_lists_missing":
                 break  # not knowing is no reason to take less
     raise Refused(refused[0]["outcome"], refused[0]["sentence"], refused)
+
+
+def _in_turn(seen: Survey) -> List[str]:
+    """The order of auto: the tracers that are here, as oom_trace takes them; else bcc, or what else can be had."""
+    here = [name for name in BACKENDS if seen.tools[name]]
+    return list(dict.fromkeys(here + ["bcc"] + list(BACKENDS)))
 
 
 def _check_rights(seen: Survey) -> None:

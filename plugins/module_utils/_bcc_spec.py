@@ -5,12 +5,13 @@
 
 from typing import Any, Dict
 
-from ._bcc_plan import BACKENDS, HEADERS, STATES
+from ._bcc_plan import HEADERS, STATES
+from ._host.tracer_backends import AUTO, BACKENDS
 
 # What a user may set.
 SPEC: Dict[str, Dict[str, Any]] = {
     "state": {"type": "str", "choices": list(STATES), "default": "present"},
-    "backend": {"type": "str", "choices": list(BACKENDS), "default": "auto"},
+    "backend": {"type": "str", "choices": [AUTO, *BACKENDS], "default": AUTO},
     "headers": {"type": "str", "choices": list(HEADERS), "default": "auto"},
     "update_cache": {"type": "bool", "default": True},
     "lock_timeout": {"type": "int", "default": 60},

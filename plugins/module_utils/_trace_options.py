@@ -6,10 +6,11 @@
 
 from typing import Any, Dict
 
+from ._host.tracer_backends import AUTO, BACKENDS
 from ._options import OptionError
 
 TRACE_SPEC: Dict[str, Dict[str, Any]] = {
-    "backend": {"type": "str", "choices": ["auto", "bpftrace", "libbpf", "bcc", "tracefs"], "default": "auto"},
+    "backend": {"type": "str", "choices": [AUTO, *BACKENDS], "default": AUTO},
     "duration": {"type": "int", "default": 60},
     "max_events": {"type": "int", "default": 100},
     "cgroups": {"type": "list", "elements": "str", "default": []},

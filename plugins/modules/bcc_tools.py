@@ -34,15 +34,16 @@ options:
   backend:
     description:
       - The tracer to install.
+      - V(bpftrace) needs BTF and no headers. It alone tells the cgroup of the limit.
+      - V(libbpf) is C(oomkill) of libbpf-tools, the smallest. It needs BTF and no headers.
       - V(bcc) is C(oomkill-bpfcc) or C(/usr/share/bcc/tools/oomkill). It compiles against the headers of the running
         kernel, or its kheaders, whenever it starts.
-      - V(libbpf) is C(oomkill) of libbpf-tools, the smallest. It needs BTF and no headers.
-      - V(bpftrace) needs BTF and no headers.
       - V(tracefs) is the event C(oom:mark_victim) of the kernel itself. It needs no package.
-      - V(auto) takes the first of these, in this order, that works or can be installed. RV(refused) says why those
-        before it were not taken.
+      - V(auto) takes the first of V(bpftrace), V(libbpf) and V(bcc) that is installed and works, in the order of
+        M(oom.forensics.oom_trace). If there is none, it installs V(bcc), which brings its other tools along. Where that
+        cannot be had it takes the first of V(bpftrace), V(libbpf) and V(tracefs) that can. RV(refused) says why.
     type: str
-    choices: [auto, bcc, libbpf, bpftrace, tracefs]
+    choices: [auto, bpftrace, libbpf, bcc, tracefs]
     default: auto
   headers:
     description:
@@ -116,6 +117,8 @@ notes:
   - What O(state=absent) does not undo is upgrades of packages that the host had before, fetched package lists, and
     packages in the package manager's cache.
 seealso:
+  - module: oom.forensics.oom_trace
+    description: Traces with what is installed.
   - module: oom.forensics.oom_events_info
     description: Reads the kills from the logs, which needs no tracer.
 """
@@ -189,7 +192,7 @@ tool:
   type: str
   sample: /usr/sbin/oomkill-bpfcc
 refused:
-  description: The backends that come before RV(backend) and why they were not taken.
+  description: The backends that were considered before RV(backend) and why they were not taken.
   returned: always
   type: list
   elements: dict

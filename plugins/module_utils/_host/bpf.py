@@ -1,29 +1,21 @@
 # Copyright (c) 2026 oom.forensics contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the running kernel offers to tracers, and which tracers of OOM kills are there. Reads only; runs nothing.
+"""What the running kernel offers to tracers of OOM kills, and what this process may do. Reads only; runs nothing.
 
 Everything is asked of the kernel that runs (``/proc/sys/kernel/osrelease``), never of the newest installed one.
 """
 
 import os
 import re
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from .run import Host, below, names, read_text
 
-BACKENDS = ("bcc", "libbpf", "bpftrace", "tracefs")
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 EVENT = "events/oom/mark_victim/format"
 KHEADERS = "/sys/kernel/kheaders.tar.xz"
 
-# Where each backend's program is: names looked for in PATH, then paths. Debian puts a suffix behind the name, newer
-# Debian and Ubuntu do so for libbpf-tools too, Fedora a prefix before it; the others keep bcc's own place.
-_TOOLS: Dict[str, Tuple[Sequence[str], Sequence[str]]] = {
-    "bcc": (("oomkill-bpfcc",), ("/usr/share/bcc/tools/oomkill", "/snap/bin/bpfcc.oomkill")),
-    "libbpf": (("oomkill-libbpf", "bpf-oomkill", "oomkill"), ()),
-    "bpftrace": (("bpftrace",), ()),
-}
 # The headers are whole if the file that every compilation against them reads first is there, and what a build made.
 _HEADER_FILES = (("include/linux/kconfig.h",), ("include/generated/autoconf.h", "include/linux/autoconf.h"))
 
@@ -113,13 +105,6 @@ def read_rights(host: Host) -> Rights:
         container=container(host),
         image_based=_first(host, _IMAGE_FILES) is not None,
     )
-
-
-def tool_path(host: Host, backend: str) -> Optional[str]:
-    """The program of a backend, None if it is not installed. tracefs needs none."""
-    programs, paths = _TOOLS.get(backend, ((), ()))
-    found = [path for path in map(host.which, programs) if path]
-    return found[0] if found else _first(host, paths)
 
 
 def os_release(host: Host) -> Dict[str, str]:

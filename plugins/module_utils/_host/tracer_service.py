@@ -14,6 +14,7 @@ from typing import List, Optional
 
 from .._oom import traces
 from . import run, tracers
+from .tracer_backends import AUTO, BACKENDS
 
 # sd-daemon(3): what journald takes as the line's priority.
 _WARNING, _NOTICE, _ERROR = "<4>", "<5>", "<3>"
@@ -65,7 +66,7 @@ def serve(host: run.Host, backend: str, attach_seconds: float) -> int:
 
 def main(arguments: List[str]) -> int:
     parser = argparse.ArgumentParser(prog=traces.SERVICE, description="Log every OOM kill with its trigger and cgroup.")
-    parser.add_argument("--backend", choices=(tracers.AUTO, *tracers.BACKENDS), default=tracers.AUTO)
+    parser.add_argument("--backend", choices=(AUTO, *BACKENDS), default=AUTO)
     parser.add_argument("--attach-timeout", type=float, default=120.0, metavar="SECONDS")
     options = parser.parse_args(arguments)
     return serve(run.Host(), options.backend, options.attach_timeout)

@@ -16,6 +16,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from .._oom import traces
 from . import run
+from .tracer_backends import PROGRAMS, Program, first, program
 from .tracer_cleanup import Keeper, Process, process
 from .tracer_tracefs import UnavailableError
 
@@ -26,14 +27,10 @@ _BTF = "/sys/kernel/btf/vmlinux"
 _BTF_BYTES = 64 * 1024 * 1024
 _MEMORY_CONTROLLER = 4  # include/linux/cgroup_subsys.h, where a kernel has those before it
 _PR_SET_PDEATHSIG = 1
-# The tools' names in distributions: bcc of Debian and Ubuntu; of Fedora, RHEL, SUSE, Arch, Alpine, Amazon Linux.
-_BCC = ("oomkill-bpfcc", "/usr/share/bcc/tools/oomkill", "oomkill")
-# libbpf-tools of Fedora and its kin; of Debian, Ubuntu, Alpine.
-_LIBBPF = ("oomkill-libbpf", "bpf-oomkill", "oomkill", "/usr/sbin/oomkill", "libbpf-oomkill")
-_BPFTRACE_FILES = ("oomkill.bt", "/usr/sbin/oomkill.bt", "/usr/share/bpftrace/tools/oomkill.bt")
+# What bpftrace brings along for itself.
+_OOMKILL_BT = Program(("oomkill.bt", "/usr/sbin/oomkill.bt", "/usr/share/bpftrace/tools/oomkill.bt"), b"")
 # bpftrace 0.20 and newer and its older name; a cgroup's name has at most 255 bytes, old bpftrace prints 200.
 _STRLEN = {"BPFTRACE_STRLEN": "200", "BPFTRACE_MAX_STRLEN": "256"}
-_ELF = b"\x7fELF"
 
 ENVIRONMENT = {
     # Its output must come line by line, and it may not die of a name that is no ASCII.
@@ -55,66 +52,42 @@ class Way(NamedTuple):
 
 def bcc(host: run.Host) -> List[Way]:
     """bcc's oomkill. Raises UnavailableError."""
-    path = _first(host, _BCC, _is_script)
+    path = program(host, "bcc")
     if path is None:
-        raise UnavailableError("None of {0} is installed (packages bpfcc-tools, bcc-tools).".format(_words(_BCC)))
+        raise UnavailableError("None of {0} is installed (packages bpfcc-tools, bcc-tools).".format(_words("bcc")))
     return [Way([path], traces.BCC, {}, True)]
 
 
 def libbpf(host: run.Host) -> List[Way]:
     """libbpf-tools' oomkill, which needs no compiler, but a kernel with BTF. Raises UnavailableError."""
-    path = _first(host, _LIBBPF, _is_binary)
+    path = program(host, "libbpf")
     if path is None:
-        raise UnavailableError("None of {0} is installed (package libbpf-tools).".format(_words(_LIBBPF)))
+        raise UnavailableError("None of {0} is installed (package libbpf-tools).".format(_words("libbpf")))
     return [Way([path], traces.LIBBPF, {}, True)]
 
 
 def bpftrace(host: run.Host) -> List[Way]:
     """bpftrace with this collection's program, which knows the cgroups, else with its own. Raises UnavailableError."""
-    program = host.which("bpftrace")
-    if program is None:
+    path = program(host, "bpftrace")
+    if path is None:
         raise UnavailableError("bpftrace is not installed.")
-    start = [program, "-B", "line"]
+    start = [path, "-B", "line"]
     ways = []
     if os.path.exists(run.below(host, _BTF)):
         text = traces.program(memory_controller(host), kernfs_parent(host))
         ways.append(Way(start + ["-e", text], traces.PROGRAM, _STRLEN, False))
-    path = _first(host, _BPFTRACE_FILES, os.path.isfile)
-    if path is not None:
-        ways.append(Way(start + [path], traces.BPFTRACE, {}, True))
+    shipped = first(host, _OOMKILL_BT)
+    if shipped is not None:
+        ways.append(Way(start + [shipped], traces.BPFTRACE, {}, True))
     if not ways:
         raise UnavailableError(
-            "The kernel has no BTF ({0}), and bpftrace came without {1}.".format(_BTF, _BPFTRACE_FILES[0])
+            "The kernel has no BTF ({0}), and bpftrace came without {1}.".format(_BTF, _OOMKILL_BT.names[0])
         )
     return ways
 
 
-def _words(paths: Sequence[str]) -> str:
-    return ", ".join(paths)
-
-
-def _first(host: run.Host, names: Sequence[str], is_one: Callable[[str], bool]) -> Optional[str]:
-    for name in names:
-        path = run.below(host, name) if name.startswith("/") else host.which(name)
-        if path is not None and os.path.isfile(path) and is_one(path):
-            return path
-    return None
-
-
-def _head(path: str) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(len(_ELF))
-    except OSError:
-        return b""
-
-
-def _is_script(path: str) -> bool:
-    return _head(path).startswith(b"#!")
-
-
-def _is_binary(path: str) -> bool:
-    return _head(path) == _ELF
+def _words(backend: str) -> str:
+    return ", ".join(PROGRAMS[backend].names)
 
 
 def memory_controller(host: run.Host) -> int:

@@ -19,10 +19,10 @@ from .._oom import traces
 from . import counters, run
 from . import tracer_tools as tools
 from . import tracer_tracefs as tracefs
+from .tracer_backends import AUTO, BACKENDS
 from .tracer_cleanup import Keeper
 from .tracer_tracefs import UnavailableError
 
-AUTO = "auto"
 OOM_SCORE_ADJ = -900
 _TICK_SECONDS = 0.25
 _SETTLE_SECONDS = 2.0
@@ -41,8 +41,6 @@ _TOOLS: Dict[str, Callable[[run.Host], List[tools.Way]]] = {
     "libbpf": tools.libbpf,
     "bcc": tools.bcc,
 }
-# Best first: what knows most, then what costs least.
-BACKENDS = ("bpftrace", "libbpf", "bcc", "tracefs")
 
 
 class Request(NamedTuple):

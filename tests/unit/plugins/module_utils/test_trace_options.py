@@ -4,7 +4,7 @@
 """The options of oom_trace: what they refuse, and with what sentence."""
 
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils._host import tracers
+from ansible_collections.oom.forensics.plugins.module_utils._host import tracer_backends
 from ansible_collections.oom.forensics.plugins.module_utils._options import OptionError
 from ansible_collections.oom.forensics.plugins.module_utils._trace_options import TRACE_SPEC, check
 
@@ -38,4 +38,4 @@ def test_refused(change, words):
 
 
 def test_backends_in_the_order_of_trying():
-    assert TRACE_SPEC["backend"]["choices"] == [tracers.AUTO] + list(tracers.BACKENDS)
+    assert TRACE_SPEC["backend"]["choices"] == [tracer_backends.AUTO, *tracer_backends.BACKENDS]

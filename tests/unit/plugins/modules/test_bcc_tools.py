@@ -22,7 +22,9 @@ KERNEL = "6.1.0-56-amd64"
 BTF = "/sys/kernel/btf/vmlinux"
 EVENT = "/sys/kernel/tracing/events/oom/mark_victim/format"
 LISTS = "/var/lib/apt/lists/deb.example.org_Packages"
-TOOL = "/usr/sbin/oomkill-bpfcc"
+TOOL = ("/usr/sbin/oomkill-bpfcc", "#!/usr/bin/python3\n")
+LIBBPF = ("/usr/sbin/oomkill", "\x7fELF")
+BPFTRACE = ("/usr/sbin/bpftrace", "\x7fELF")
 RECORD = _bcc_record.RECORD
 
 CASES = [(name, index) for name in bcc_hosts.NAMES for index in range(len(bcc_hosts.load(name)["cases"]))]
@@ -120,7 +122,7 @@ def ask(tmp_path, *files, **options):
 
 def test_ready_asks_for_nothing(tmp_path):
     answer = ask(tmp_path, TOOL, *bcc_hosts.headers(KERNEL))
-    assert (answer["outcome"], answer["backend"], answer["tool"]) == ("ready", "bcc", TOOL)
+    assert (answer["outcome"], answer["backend"], answer["tool"]) == ("ready", "bcc", TOOL[0])
     assert answer["install_names"] == [] and not answer["stale"] and answer["headers_complete"]
 
 
@@ -136,7 +138,7 @@ def test_headers_are_there_the_tool_is_not(tmp_path):
 def test_kheaders_suffice(tmp_path, path):
     assert ask(tmp_path, TOOL, path)["outcome"] == "ready"
     commands = DEBIAN["commands"] + [apt_install(["bpfcc-tools", "python3-apt"], [("bpfcc-tools", "0.26.0+ds-1")])]
-    (tmp_path / TOOL.lstrip("/")).unlink()
+    (tmp_path / TOOL[0].lstrip("/")).unlink()
     answer = ask(tmp_path, path, commands=commands)
     assert answer["outcome"] == "kheaders_suffice" and path in answer["sentence"]
 
@@ -159,7 +161,7 @@ def test_headers_never(tmp_path):
     answer = ask(tmp_path, TOOL, BTF, backend="bcc", headers="never")
     assert answer["outcome"] == "headers_forbidden" and answer["fails"] and KERNEL in answer["sentence"]
     answer = ask(tmp_path, TOOL, BTF, headers="never")
-    assert (answer["outcome"], answer["backend"]) == ("btf_makes_headers_needless", "libbpf")
+    assert (answer["outcome"], answer["backend"]) == ("btf_makes_headers_needless", "bpftrace")
     assert [row["outcome"] for row in answer["refused"]] == ["headers_forbidden"]
 
 
@@ -174,8 +176,30 @@ def test_auto_says_why_it_takes_less(tmp_path):
     answer = ask(tmp_path, EVENT, kernel="6.1.0-9-amd64")
     assert answer["backend"] == "tracefs" and answer["tool"] is None and not answer["fails"]
     refused = [(row["backend"], row["outcome"]) for row in answer["refused"]]
-    assert refused == [("bcc", "headers_gone_from_repository"), ("libbpf", "no_btf"), ("bpftrace", "no_btf")]
+    assert refused == [("bcc", "headers_gone_from_repository"), ("bpftrace", "no_btf"), ("libbpf", "no_btf")]
     assert answer["stale"], "newer package lists may have the headers"
+
+
+@pytest.mark.parametrize(
+    "files,expected,refused",
+    [
+        ([BPFTRACE, LIBBPF, TOOL, BTF], "bpftrace", []),
+        ([LIBBPF, TOOL, BTF], "libbpf", []),
+        ([LIBBPF, TOOL], "bcc", ["libbpf"]),
+        ([BPFTRACE, BTF, EVENT], "bpftrace", []),
+    ],
+)
+def test_auto_takes_what_works_already(tmp_path, files, expected, refused):
+    """In the order of oom_trace. Otherwise bcc is installed, although tracefs would work (test_rows_of_the_table)."""
+    answer = ask(tmp_path, *(files + bcc_hosts.headers(KERNEL)))
+    assert (answer["outcome"], answer["backend"]) == ("ready", expected) and not answer["stale"]
+    assert [row["backend"] for row in answer["refused"]] == refused
+
+
+def test_auto_installs_bcc_where_nothing_that_is_there_works(tmp_path):
+    answer = ask(tmp_path, BPFTRACE, EVENT)
+    assert (answer["outcome"], answer["backend"]) == ("installed", "bcc")
+    assert [(row["backend"], row["outcome"]) for row in answer["refused"]] == [("bpftrace", "no_btf")]
 
 
 def test_nothing_works(tmp_path):

@@ -24,8 +24,8 @@ def tree(tmp_path):
     return tmp_path
 
 
-def host(root, *programs):
-    return run.Host(str(root), run.popen, lambda name: "/usr/sbin/" + name if name in programs else None)
+def host(root):
+    return run.Host(str(root), run.popen, lambda name: None)
 
 
 def test_a_bare_tree(tree):
@@ -116,27 +116,6 @@ def test_containers(tree, path, text, kind):
     assert bpf.container(host(tree)) is None
     put(tree, path, text)
     assert bpf.container(host(tree)) == kind
-
-
-@pytest.mark.parametrize(
-    "backend,program",
-    [
-        ("bcc", "oomkill-bpfcc"),
-        ("libbpf", "oomkill"),
-        ("libbpf", "oomkill-libbpf"),
-        ("libbpf", "bpf-oomkill"),
-        ("bpftrace", "bpftrace"),
-    ],
-)
-def test_tools_in_path(tree, backend, program):
-    assert bpf.tool_path(host(tree, program), backend) == "/usr/sbin/" + program
-    assert bpf.tool_path(host(tree), backend) is None
-
-
-def test_tool_of_bcc_itself(tree):
-    put(tree, "usr/share/bcc/tools/oomkill")
-    assert bpf.tool_path(host(tree), "bcc") == "/usr/share/bcc/tools/oomkill"
-    assert bpf.tool_path(host(tree, "bpftrace"), "tracefs") is None
 
 
 def test_os_release(tree):

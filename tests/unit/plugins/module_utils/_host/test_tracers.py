@@ -14,6 +14,7 @@ import time
 
 import pytest
 from ansible_collections.oom.forensics.plugins.module_utils._host import run, tracer_cleanup, tracer_tools, tracers
+from ansible_collections.oom.forensics.plugins.module_utils._host.tracer_backends import BACKENDS
 from ansible_collections.oom.forensics.plugins.module_utils._oom import traces
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[4] / "fixtures/traces/debian-12-6.1"
@@ -114,7 +115,7 @@ def test_tool_that_is_not_there():
     with pytest.raises(tracers.TraceError) as caught:
         tracers.trace(nothing, tracers.Request(backend="auto", connection=False), tracers.Hooks(lambda name: None, len))
     reasons = {each["backend"]: each["reason"] for each in caught.value.attempts}
-    assert list(reasons) == list(tracers.BACKENDS)
+    assert list(reasons) == list(BACKENDS)
     assert reasons["bpftrace"] == "bpftrace is not installed."
     assert "bpfcc-tools" in reasons["bcc"] and "libbpf-tools" in reasons["libbpf"]
     assert "This kernel has no tracefs" in reasons["tracefs"]
@@ -275,7 +276,7 @@ def test_bcc_is_a_script_and_libbpf_a_binary(tmp_path):
         (script, tracer_tools.bcc, tracer_tools.libbpf),
         (binary, tracer_tools.libbpf, tracer_tools.bcc),
     ):
-        host = run.Host(root=str(tmp_path), which=lambda name, path=path: str(path) if name == "oomkill" else None)
+        host = run.Host(which=lambda name, path=path: str(path) if name == "oomkill" else None)
         assert [way.argv for way in works(host)] == [[str(path)]]
         with pytest.raises(tracer_tools.UnavailableError):
             fails(host)
@@ -299,11 +300,9 @@ def test_what_kernfs_calls_its_parent(tmp_path, names, expected):
 
 
 def test_bpftrace_ways(tmp_path):
-    shipped = tmp_path / "oomkill.bt"
-    shipped.write_text("BEGIN {}")
-    found = {"bpftrace": "/usr/bin/bpftrace", "oomkill.bt": str(shipped)}
-    host = run.Host(root=str(tmp_path), which=found.get)
-    assert [list(way.argv)[3:] for way in tracer_tools.bpftrace(host)] == [[str(shipped)]]
+    tree(tmp_path, usr__bin__bpftrace=b"\x7fELF", **{"usr__sbin__oomkill.bt": b"BEGIN {}"})
+    host = run.Host(root=str(tmp_path), which={"bpftrace": "/usr/bin/bpftrace"}.get)
+    assert [list(way.argv)[3:] for way in tracer_tools.bpftrace(host)] == [["/usr/sbin/oomkill.bt"]]
     tree(tmp_path, sys__kernel__btf__vmlinux=b"\0__parent\0")
     first, second = tracer_tools.bpftrace(host)
     assert first.argv[:4] == ["/usr/bin/bpftrace", "-B", "line", "-e"] and "__parent" in first.argv[4]
@@ -330,4 +329,4 @@ def test_witness(tmp_path):
 
 
 def test_backends_are_all_told_about():
-    assert set(tracers.KNOWS) == set(tracers.BACKENDS) == set(tracers._TOOLS) | {"tracefs"}
+    assert set(tracers.KNOWS) == set(BACKENDS) == set(tracers._TOOLS) | {"tracefs"}
