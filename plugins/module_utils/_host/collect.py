@@ -18,9 +18,10 @@ AUTO = "auto"
 _UNFINISHED_SECONDS = 10.0
 _CURSOR_SLACK_SECONDS = 60.0  # syslog stamps and boot times against journald's clock
 _SAME_PAGES = ("x86_64", "i386", "i486", "i586", "i686", "s390x")  # every kernel of these has pages of 4096 bytes
-_NOTHING_READ = (
-    "Nothing that holds kernel messages could be read on this host, so its OOM kills are unknown: run as root "
-    "(become: true), and have journald or a syslog daemon running."
+_NOTHING_READ = "Nothing that holds kernel messages could be read on this host, so its OOM kills are unknown: {0}."
+_FOR_USERS = "run as root (become: true), and have journald or a syslog daemon running"
+_FOR_ROOT = (
+    "have journald or a syslog daemon running; a container has no kernel log of its own, so collect from its host"
 )
 _CURSOR_VANISHED = (
     "The journal no longer has the record that the earlier run ended at, so all of it was read again: "
@@ -429,7 +430,7 @@ def _result(request: _Request, report: _Report, kept: _Kept, of_host: bool) -> D
     if not parsed and not report.of_running_host:
         parsed = None
     if of_host and not any(about["available"] for about in report.rows):
-        report.advise(_NOTHING_READ)
+        report.advise(_NOTHING_READ.format(_FOR_USERS if os.geteuid() else _FOR_ROOT))
     return {
         "events": events,
         "coverage": {

@@ -30,6 +30,7 @@ from audit_documents import (
 RULES = {rule.id: rule for rule in _rules.load()}
 NEXT_WEEK = "2026-11-30T13:00:00.000000Z"
 UNREACHABLE = {"status": "unreachable", "error": "no route"}
+DENIED = {"error": "Permission denied."}
 KILLED = {"events": {"oom_kill": 1}}  # of a cgroup: it has lost a process
 UNLIMITED = {"memory_max": None, "memory_high": None, "memory_effective_max": None, "memory_effective_max_path": None}
 UNLIMITED.update(utilisation=None, peak_utilisation=None)
@@ -85,12 +86,24 @@ CASES = {
         [document(), document(collected_at="2026-11-22T13:06:00.000000Z"), document(collected_at=None)],
     ),
     "logs-unreadable": (
-        document(coverage={"sources": [source("journal", False), source("kmsg", False)]}),
+        document(coverage={"sources": [source("journal", False), source("kmsg", False, **DENIED)]}),
         "logs",
         "none of journal, kmsg could be read",
         [
             document(),
+            document(coverage={"sources": [source("journal", False, **DENIED), source("kmsg")]}),
+            document(coverage={"sources": [source("journal", False), source("kmsg", False)]}),  # nothing is there
+            document(coverage={"sources": []}),
+        ],
+    ),
+    "logs-missing": (
+        document(coverage={"sources": [source("journal", False), source("kmsg", False)]}),
+        "logs",
+        "none of journal, kmsg is there",
+        [
+            document(),
             document(coverage={"sources": [source("journal", False), source("kmsg")]}),
+            document(coverage={"sources": [source("journal", False), source("kmsg", False, **DENIED)]}),
             document(coverage={"sources": []}),
         ],
     ),
@@ -422,7 +435,8 @@ MORE = [
         document(cgroups=[limited(17, "/system.slice"), limited(9), limited(9, scope(DB))]),
         "all containers",
     ),
-    ("logs-unreadable", document(coverage={"sources": [source("journal", False)]}), "logs"),
+    ("logs-unreadable", document(coverage={"sources": [source("journal", False, **DENIED)]}), "logs"),
+    ("logs-missing", document(coverage={"sources": [source("journal", False)]}), "logs"),
     ("cgroups-unreadable", document(cgroups=None), "cgroups"),
     ("cgroups-unreadable", document(cgroups=[], coverage=cgroup_coverage(error="no memory controller")), "cgroups"),
     ("kills-unlogged", document(coverage={"kills_unlogged": 1}), "logs"),

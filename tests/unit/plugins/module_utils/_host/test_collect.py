@@ -116,7 +116,8 @@ def test_named_sources_only(tmp_path):
     assert pids(collect.collect_events(host, ["files"])) == [9, 11, 12, 13]
 
 
-def test_named_sources_that_are_missing_are_errors(tmp_path):
+def test_named_sources_that_are_missing_are_errors(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     found = collect.collect_events(tree(tmp_path), ["journal", "kmsg", "files"])
     assert [row["error"] for row in found["coverage"]["sources"]] == [
         "This host has no journalctl.",
@@ -124,6 +125,13 @@ def test_named_sources_that_are_missing_are_errors(tmp_path):
         "/var/log has no log file of the kernel (kern.log, messages, syslog, warn).",
     ]
     assert "run as root" in found["coverage"]["advice"][0]
+
+
+def test_root_is_not_told_to_be_root(tmp_path, monkeypatch):
+    """As in a container: nobody logs there, and /dev/kmsg is not there."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (advice,) = collect.collect_events(tree(tmp_path))["coverage"]["advice"]
+    assert "as root" not in advice and "a container has no kernel log of its own, so collect from its host" in advice
 
 
 def test_a_host_without_logs_knows_nothing_about_kills(tmp_path):
