@@ -33,6 +33,9 @@ RESTORE_SECONDS = 300
 # Waits until every unit has started; then empties caches, which the snapshot need not keep.
 SETTLE = "systemctl is-system-running --wait || { systemctl --failed; exit 1; }; sync; echo 3 >/proc/sys/vm/drop_caches"
 
+# A mirror has the headers of Debian's newest kernels, and an image has the newest kernel of the day it was built.
+IMAGE_DAYS = 7
+
 # What the commands of this file are called, and in which package of Debian they are.
 NEEDS = {
     SIGNERS: "debian-archive-keyring",
@@ -79,20 +82,31 @@ class Machine(NamedTuple):
 
 
 def image_of(suite: str) -> pathlib.Path:
-    """The folder of the suite's image, built if the cache does not have it."""
+    """The folder of the suite's image, built if the cache does not have it or has an old one."""
     if suite not in SUITE_PACKAGES:
         raise LabError(f"There is no recipe for the suite {suite}; there is one for {', '.join(SUITE_PACKAGES)}.")
     packages = PACKAGES + SUITE_PACKAGES[suite]
     recipe = [each.read_text(encoding="utf-8") for each in HOOKS]
     target = CACHE / f"image-{suite}-{digest(packages, recipe, sources(suite))}"
-    if not target.is_dir():
+    if not _is_recent(target):
         say(f"Building an image of {suite}. This takes some minutes and about 1 GB in {CACHE}.")
         with building(target) as made:
             _build_image(suite, packages, made)
+            shutil.rmtree(target, ignore_errors=True)
         for old in (*CACHE.glob(f"image-{suite}-*"), *CACHE.glob(f"booted-{suite}-*")):
             if old != target:
                 shutil.rmtree(old)
     return target
+
+
+def _is_recent(image: pathlib.Path) -> bool:
+    """Whether the image is there, and not so old that its kernel's headers may be nowhere to be had."""
+    if not image.is_dir():
+        return False
+    days = (time.time() - image.stat().st_mtime) / 86400
+    if days > IMAGE_DAYS:
+        say(f"{image.name} is {days:.0f} days old, and the mirror may have newer kernel headers only.")
+    return days <= IMAGE_DAYS
 
 
 def _build_image(suite: str, packages: tuple[str, ...], made: pathlib.Path) -> None:
