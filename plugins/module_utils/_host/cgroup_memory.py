@@ -70,8 +70,9 @@ SWAP = {1: "memory.memsw.limit_in_bytes", 2: "memory.swap.max"}
 _EVENTS = ("low", "high", "max", "oom", "oom_kill", "oom_group_kill")
 _SWAP_EVENTS = ("high", "max", "fail")
 
-# v1 prints LONG_MAX rounded down to a page (PAGE_COUNTER_MAX), for hugetlb to a huge page: no machine has 4 EiB.
-_UNLIMITED = 2**62
+# v1 prints LONG_MAX rounded down to a page (PAGE_COUNTER_MAX), for hugetlb to a huge page. The engines' update has no
+# word for no limit: a policy gives it half of that for memory and half for swap. No machine has 2 EiB.
+UNLIMITED = 2**61
 _UNLIMITED_32_BIT = (2**31 - 1) * 4096
 _LONGEST_NUMBER = 20
 _KEY = re.compile(rb"[a-z][a-z0-9_]{0,63}")
@@ -86,7 +87,7 @@ def number(data: bytes) -> Optional[int]:
 def limit(data: bytes) -> Optional[int]:
     """A limit in bytes; None where there is none: `max`, or the largest number that v1 can hold."""
     value = number(data)
-    return None if value is None or value >= _UNLIMITED or value == _UNLIMITED_32_BIT else value
+    return None if value is None or value >= UNLIMITED or value == _UNLIMITED_32_BIT else value
 
 
 _SWITCH: Mapping[Optional[int], bool] = {0: False, 1: True}

@@ -39,20 +39,27 @@ _DOCKER_TEMPLATE = "[{0}]".format(",".join("{{{{json {0}}}}}".format(field) for 
 
 def docker(host: run.Host) -> Optional[List[rows.Row]]:
     """Every container of the Docker daemon of this host; None without one. Raises RefusedError."""
-    program, socket = host.which("docker"), _docker_socket(host)
-    if program is None or socket is None:
+    daemon = docker_daemon(host)
+    if daemon is None:
         return None
-    asked = [program, "--host", "unix://" + socket]
+    asked, uid = daemon
     listed = _ask(host, asked + ["ps", "--all", "--quiet", "--no-trunc"])
     identifiers = listed.decode("ascii", "replace").split()[:_MOST]
     if not identifiers:
         return []
-    uid = _owner(host, socket)
     argv = asked + ["inspect", "--type", "container", "--format", _DOCKER_TEMPLATE] + identifiers
     # A container that is removed between the two calls makes the second one fail, behind all its other answers.
     said = _ask(host, argv, forgiven="No such")
     found = (_docker_row(rows.parsed(line), uid) for line in said.splitlines())
     return [each for each in found if each]
+
+
+def docker_daemon(host: run.Host) -> Optional[Tuple[List[str], Optional[int]]]:
+    """The command that asks the Docker daemon of this host, and the user whose it is; None without one."""
+    program, socket = host.which("docker"), _docker_socket(host)
+    if program is None or socket is None:
+        return None
+    return [program, "--host", "unix://" + socket], _owner(host, socket)
 
 
 def _docker_row(values: Any, uid: Optional[int]) -> Optional[rows.Row]:
@@ -104,12 +111,18 @@ _PODMAN_TMP = re.compile(r'(?m)^\s*tmp_dir\s*=\s*"(/[^"\n]{1,1024})"')
 
 def podman(host: run.Host) -> Optional[List[rows.Row]]:
     """Every container of this user's Podman; None where Podman did not run since the boot. Raises RefusedError."""
-    program = host.which("podman")
-    if program is None or not _podman_ran(host):
+    asked = podman_command(host)
+    if asked is None:
         return None
     # Without --pod the field PodName is empty (4.3).
-    said = rows.parsed(_ask(host, [program, "ps", "--all", "--no-trunc", "--pod", "--format", "json"]))
+    said = rows.parsed(_ask(host, asked + ["ps", "--all", "--no-trunc", "--pod", "--format", "json"]))
     return [each for each in map(_podman_row, rows.dicts(said)[:_MOST]) if each]
+
+
+def podman_command(host: run.Host) -> Optional[List[str]]:
+    """The command of this user's Podman; None where Podman did not run since the boot."""
+    program = host.which("podman")
+    return [program] if program is not None and _podman_ran(host) else None
 
 
 def _podman_row(said: Dict[str, Any]) -> Optional[rows.Row]:
@@ -248,18 +261,18 @@ def _ask(host: run.Host, argv: Sequence[str], forgiven: str = "") -> bytes:
             said.append(chunk)
             size += len(chunk)
             if size > _LARGEST:
-                raise RefusedError("{0} printed more than {1} bytes.".format(_called(argv), _LARGEST))
+                raise RefusedError("{0} printed more than {1} bytes.".format(called(argv), _LARGEST))
     except run.OverdueError:
-        raise RefusedError("{0} gave no answer within {1} seconds.".format(_called(argv), SECONDS), _HANGS) from None
+        raise RefusedError("{0} gave no answer within {1} seconds.".format(called(argv), SECONDS), _HANGS) from None
     finally:
         ended = running.end()
     if ended.status and not (forgiven and forgiven in ended.stderr):
         advice = next((advice for words, advice in _ADVICE if words in ended.stderr), None)
-        raise RefusedError("{0} failed: {1}.".format(_called(argv), run.complaint(ended)), advice)
+        raise RefusedError("{0} failed: {1}.".format(called(argv), run.complaint(ended)), advice)
     return b"".join(said)
 
 
-def _called(argv: Sequence[str]) -> str:
+def called(argv: Sequence[str]) -> str:
     """The command for people: its name and its verb."""
     verb = next((word for word in argv[1:] if not word.startswith("-") and "/" not in word), "")
     return "`{0}`".format(" ".join([os.path.basename(argv[0]), verb]).strip())

@@ -50,15 +50,15 @@ class Names(NamedTuple):
     sources: List[Dict[str, Any]]
 
 
-def read(host: run.Host) -> Names:
-    """Every workload that an engine of this host knows, running or not.
+def read(host: run.Host, among: Iterable[str] = tuple(engine_state.READERS)) -> Names:
+    """Every workload that an engine of this host, one of ``among``, knows, running or not.
 
     Commands are run only on the running machine itself, and only if their engine already runs; nothing is started or
     changed. Never raises: what could not be read is an ``error`` in its source.
     """
     by_id: Dict[str, Dict[str, Any]] = {}
     homes = engine_homes.homes(host)
-    sources = [_source(host, engine, by_id, homes) for engine in engine_state.READERS]
+    sources = [_source(host, engine, by_id, homes) for engine in among]
     engine_rows.merge(by_id, engine_rows.pods(list(by_id.values())))
     return Names(by_id, sources)
 

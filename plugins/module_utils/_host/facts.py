@@ -219,6 +219,11 @@ def _of_host(host: run.Host, pid: int) -> bool:
     return owner["kind"] in _OF_HOST and owner["engine"] is None and owner["uid"] is None
 
 
+def critical_processes(host: run.Host) -> List[Dict[str, Any]]:
+    """The daemons that run and that a host cannot do without: `name pid unit oom_score_adj`."""
+    return _critical(host, _processes(host))
+
+
 def _critical(host: run.Host, processes: List[_Process]) -> List[Dict[str, Any]]:
     """The daemons themselves: what one of them started under its own name, as sshd does per session, is left out."""
     names = {each.pid: each.name for each in processes}

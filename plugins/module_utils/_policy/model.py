@@ -66,7 +66,8 @@ class Target(NamedTuple):
     :ivar abilities: of each setting in SETTINGS.
     :ivar critical: a daemon that the host cannot do without, or a slice with such a daemon in it.
     :ivar infrastructure: the process that only holds the namespaces of a pod.
-    :ivar kept: options of the manager's command that a change has to give again, so that it resets nothing else.
+    :ivar kept: options of the manager's command that a change has to give again, so that it resets nothing else;
+        of a unit, the drop-ins that a policy already has there.
     """
 
     manager: str

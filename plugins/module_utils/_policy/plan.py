@@ -12,10 +12,10 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Opt
 from . import messages, risks, rules, sizes
 from .model import SETTINGS, SIZES, Change, Declared, Planned, PolicyError, Risk, Step, Target
 
-# They have one number for memory and swap together, and compare all that they are given.
+# They compare all that they are given.
 _ENGINES = ("docker", "podman")
 _SWAP_ALONE = (
-    "{0} has one number for memory and swap together, so swap has no limit where memory has none; "
+    "cgroup v1 has one number for memory and swap together, so swap has no limit where memory has none; "
     "set memory_max in the same rule"
 )
 _LOW_ABOVE_MAX = "{0} takes no memory_low above memory_max, and it would be; set both in the same rule"
@@ -162,16 +162,18 @@ def _conflicts(target: Target, wanted: Mapping[str, Any]) -> Iterator[Tuple[str,
         yield "memory_low", _SOFT_LIMIT
     if target.manager not in _ENGINES:
         return
-    if "memory_max" in told and limit is None and wanted.get("memory_swap_max") is not None:
-        yield "memory_swap_max", _SWAP_ALONE.format(target.manager)
+    unlimited = target.cgroup_version == 1 and "memory_max" in told and limit is None
+    if unlimited and wanted.get("memory_swap_max") is not None:
+        yield "memory_swap_max", _SWAP_ALONE
     changed = next((setting for setting in ("memory_low", "memory_max") if setting in wanted), None)
     if changed and limit is not None and (low is None or low > limit):
         yield changed, _LOW_ABOVE_MAX.format(target.manager)
 
 
 def _following(target: Target, wanted: Mapping[str, Any]) -> Dict[str, Any]:
-    """Engines cannot keep a limit of swap where that of memory goes."""
-    if target.manager not in _ENGINES or "memory_swap_max" in wanted or wanted.get("memory_max", 0) is not None:
+    """A limit of swap cannot stay on cgroup v1 where that of memory goes."""
+    engine = target.manager in _ENGINES and target.cgroup_version == 1
+    if not engine or "memory_swap_max" in wanted or wanted.get("memory_max", 0) is not None:
         return {}
     limited = risks.now(target).get("memory_swap_max") is not None
     return {"memory_swap_max": None} if limited and target.abilities["memory_swap_max"].refusal is None else {}
@@ -215,12 +217,15 @@ def _rounded(setting: str, value: Any, host: HostFacts) -> Any:
 def _has_to_change(target: Target, setting: str, wanted: Any, host: HostFacts) -> bool:
     """Whether anybody who knows the setting has another value, or nobody knows it.
 
-    Where a change does not reach the running workload, only what its manager has been told counts.
+    Where a change does not reach the running workload, only what its manager has been told counts; where no manager
+    keeps it, as Podman 4.3 goes on telling what a container was made with, only what the kernel has.
     """
     ability = target.abilities[setting]
     places = [place for place in (target.stored, target.effective) if setting in place]
     if ability.refusal is None and not ability.live:
         places = places[:1]
+    elif ability.survives.workload_restart is False:
+        places = places[-1:]
     return not places or any(_differ(setting, place[setting], wanted, host) for place in places)
 
 

@@ -239,12 +239,6 @@ def test_nothing_is_left_to_do_where_all_is_left_out():
 @pytest.mark.parametrize(
     "settings, stored, refused, said",
     [
-        ({"memory_swap_max": "1M"}, {"memory_max": None}, True, "has one number for memory and swap together"),
-        ({"memory_swap_max": "1M", "memory_max": "max"}, {"memory_max": MIB}, True, "together"),
-        ({"memory_swap_max": "1M", "memory_max": "1M"}, {"memory_max": None}, False, ""),
-        ({"memory_swap_max": "1M"}, {"memory_max": MIB}, False, ""),
-        ({"memory_swap_max": "1M"}, {}, False, ""),
-        ({"memory_swap_max": "max"}, {"memory_max": None}, False, ""),
         ({"memory_low": "2M"}, {"memory_max": MIB}, True, "takes no memory_low above memory_max"),
         ({"memory_low": "max"}, {"memory_max": MIB}, True, "takes no memory_low above memory_max"),
         ({"memory_low": "2M"}, {"memory_max": None}, False, ""),
@@ -258,6 +252,26 @@ def test_what_an_engine_does_not_take_together(manager, settings, stored, refuse
     found = change(settings, make.container(engine=manager, stored=stored))
     assert (found.outcome == "refused") is refused
     assert said in found.message
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("manager", ["docker", "podman"])
+@pytest.mark.parametrize(
+    "settings, stored, together",
+    [
+        ({"memory_swap_max": "1M"}, {"memory_max": None}, True),
+        ({"memory_swap_max": "1M", "memory_max": "max"}, {"memory_max": MIB}, True),
+        ({"memory_swap_max": "1M", "memory_max": "1M"}, {"memory_max": None}, False),
+        ({"memory_swap_max": "1M"}, {"memory_max": MIB}, False),
+        ({"memory_swap_max": "1M"}, {}, False),
+        ({"memory_swap_max": "max"}, {"memory_max": None}, False),
+    ],
+)
+def test_swap_alone_has_no_limit_where_one_number_is_for_both(version, manager, settings, stored, together):
+    found = change(settings, make.container(engine=manager, stored=stored, cgroup_version=version))
+    refused = together and version == 1
+    assert (found.outcome == "refused") is refused
+    assert ("has one number for memory and swap together" in found.message) is refused
 
 
 def test_what_an_engine_was_told_counts_and_not_what_the_kernel_has():
@@ -275,17 +289,20 @@ def test_systemd_takes_each_of_them_alone():
     assert change({"memory_low": "2M"}, make.service(stored={"memory_max": MIB})).outcome == "planned"
 
 
-def test_the_limit_of_swap_goes_with_that_of_memory():
+def test_the_limit_of_swap_goes_with_that_of_memory_where_one_number_is_for_both():
     facts = {"memory_max": MIB, "memory_swap_max": MIB}
-    found = change({"memory_max": "max"}, make.container(stored=facts, effective=facts))
+    found = change({"memory_max": "max"}, make.container(stored=facts, effective=facts, cgroup_version=1))
     assert [(each.setting, each.wanted, each.expression) for each in found.steps] == [
         ("memory_max", None, "max"),
         ("memory_swap_max", None, "max, with memory_max"),
     ]
+    assert len(change({"memory_max": "max"}, make.container(stored=facts, effective=facts)).steps) == 1
     gone = {"memory_max": None, "memory_swap_max": None}
-    assert change({"memory_max": "max"}, make.container(stored=gone, effective=gone)).outcome == "unchanged"
-    assert len(change({"memory_max": "max"}, make.service(stored=facts)).steps) == 1
-    cannot = make.container(stored=facts, abilities={"memory_swap_max": make.refusing("Swap is not accounted.")})
+    unlimited = make.container(stored=gone, effective=gone, cgroup_version=1)
+    assert change({"memory_max": "max"}, unlimited).outcome == "unchanged"
+    assert len(change({"memory_max": "max"}, make.service(stored=facts, cgroup_version=1)).steps) == 1
+    unaccounted = {"memory_swap_max": make.refusing("Swap is not accounted.")}
+    cannot = make.container(stored=facts, abilities=unaccounted, cgroup_version=1)
     assert len(change({"memory_max": "max"}, cannot).steps) == 1
 
 

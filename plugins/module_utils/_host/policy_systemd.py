@@ -1,0 +1,388 @@
+# Copyright (c) 2026 oom.forensics contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""systemd as a keeper of memory settings. Private to this collection.
+
+A unit gets a drop-in. One daemon-reload behind all changes hands them to the kernel, for running units too, and no
+process is started anew (observed with 252). A transient unit, which is gone with its end, gets properties instead.
+"""
+
+import os
+import re
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from .._oom import workload as workloads
+from .._policy.model import SETTINGS, SIZES, Ability, Survives, Target, Usage
+from . import cgroup_memory, facts, policy_dropins, policy_kernel, run
+from .policy_calls import ManagerError, VanishedError, call
+
+_PROPERTIES = {
+    "memory_max": "MemoryMax",
+    "memory_high": "MemoryHigh",
+    "memory_low": "MemoryLow",
+    "memory_min": "MemoryMin",
+    "memory_swap_max": "MemorySwapMax",
+    "oom_policy": "OOMPolicy",
+    "oom_score_adj": "OOMScoreAdjust",
+}
+_ASKED = ("Id", "Transient", "ControlGroup", "DropInPaths", "MainPID") + tuple(sorted(_PROPERTIES.values()))
+_NONE = "infinity"
+# The switch memory.oom.group is on where the policy is kill (252), and systemd has no other word for it.
+_GROUP_KILL = "kill"
+# What a unit has that is told nothing: a service that delegates nothing, and any other unit (252).
+_USUAL_POLICY = {"service": "stop"}
+_DELEGATED_POLICY = "continue"
+_POLICIES = ("continue", "stop", _GROUP_KILL)
+
+_MANAGER = "systemd"
+_BOOTED = "/run/systemd/system"  # sd_booted(3)
+# In Target.kept, of a transient unit. Of another one the drop-ins that the policy already has there are.
+_TRANSIENT = "--runtime"
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,250}\.[a-z]+")
+_GONE = ("not found", "not loaded")
+
+Shown = Mapping[str, str]
+
+
+# --- seeing ----------------------------------------------------------------------------------------------------------
+
+
+def targets(
+    host: run.Host, cgroups: Iterable[Dict[str, Any]], prefixes: Sequence[str] = (), lasting: bool = True
+) -> Tuple[List[Target], Dict[str, Any]]:
+    """The units that these cgroups are, a target for each prefix, and systemd's row of the coverage. Never raises.
+
+    :arg cgroups: with the keys of ``cgroup_memory.KEYS`` and ``policy_kernel.RECLAIMABLE`` in their ``stat``. Those
+        that are no unit of the host's systemd, but inside of one, are left out.
+    :arg prefixes: such as ``docker-.scope``.
+    :arg lasting: whether the changes that are thought of are to outlive a restart of the host.
+    """
+    if host.which("systemctl") is None or not os.path.isdir(run.below(host, _BOOTED)):
+        return [], _coverage(False, 0)
+    there = {cgroup["path"]: cgroup for cgroup in cgroups}
+    names = sorted({path.rpartition("/")[2] for path in there})
+    try:
+        shown = _show(host, names)
+    except ManagerError as error:
+        refused = [_unasked(cgroup, " ".join(filter(None, (str(error), error.advice)))) for cgroup in there.values()]
+        return refused, _coverage(False, len(refused), error)
+    own = {unit: there[each["ControlGroup"]] for unit, each in shown.items() if each["ControlGroup"] in there}
+    critical = _critical(host, {unit: cgroup["path"] for unit, cgroup in own.items()})
+    found = [_target(host, unit, cgroup, shown[unit], lasting) for unit, cgroup in own.items()]
+    found = [each._replace(critical=each.path in critical) for each in found]
+    version = next((cgroup["cgroup_version"] for cgroup in there.values()), 2)
+    found += [_of_prefix(host, prefix, version, shown, lasting) for prefix in prefixes]
+    return found, _coverage(True, len(found))
+
+
+def _coverage(available: bool, count: int, error: Optional[ManagerError] = None) -> Dict[str, Any]:
+    return {
+        "manager": _MANAGER,
+        "available": available,
+        "workloads": count,
+        "error": None if error is None else str(error),
+        "advice": None if error is None else error.advice,
+    }
+
+
+def _show(host: run.Host, units: Sequence[str]) -> Dict[str, Dict[str, str]]:
+    """Properties of units, by the unit, in one call. Of a unit that is not there it shows defaults, and fails not."""
+    if not units:
+        return {}
+    argv = [_systemctl(host), "show", "--property=" + ",".join(_ASKED), "--"] + list(units)
+    blocks = call(host, argv).decode("utf-8", "replace").split("\n\n")
+    shown = (policy_dropins.assignments(block) for block in blocks)
+    return {each["Id"]: dict(dict.fromkeys(_ASKED, ""), **each) for each in shown if each.get("Id")}
+
+
+def _systemctl(host: run.Host) -> str:
+    return host.which("systemctl") or "systemctl"
+
+
+def _critical(host: run.Host, paths: Mapping[str, str]) -> Set[str]:
+    """The cgroups of daemons that the host cannot do without, and of the slices that they are in."""
+    units = {each["unit"] for each in facts.critical_processes(host)}
+    daemons = [path for unit, path in paths.items() if unit in units]
+    return {path for path in paths.values() if any((each + "/").startswith(path + "/") for each in daemons)}
+
+
+def _target(host: run.Host, unit: str, cgroup: Dict[str, Any], shown: Shown, lasting: bool) -> Target:
+    transient = _is_transient(shown)
+    drop_ins = {} if transient else policy_dropins.read(host, unit)
+    later = {} if transient else policy_dropins.later(host, unit, shown["DropInPaths"].split(), lasting)
+    effective = policy_kernel.settings(cgroup)
+    adjustment = _adjustment(host, shown)
+    if adjustment is not None:
+        effective["oom_score_adj"] = adjustment
+    found = _bare(unit, cgroup["workload"], cgroup["path"], cgroup["cgroup_version"])
+    return found._replace(
+        label=workloads.label(cgroup["workload"]),
+        stored=_stored(shown, _assigned(drop_ins.values(), later)),
+        effective=effective,
+        usage=policy_kernel.usage(cgroup),
+        abilities=_abilities(found, shown, later, effective, lasting),
+        kept=(_TRANSIENT,) if transient else _kept(drop_ins),
+    )
+
+
+def _is_transient(shown: Shown) -> bool:
+    return shown["Transient"] == "yes"
+
+
+def _bare(unit: str, workload: Dict[str, Any], path: Optional[str], version: int) -> Target:
+    return Target(
+        manager=_MANAGER,
+        identity=unit,
+        label=unit,
+        workload=workload,
+        path=path,
+        unit=unit,
+        cgroup_version=version,
+        stored={},
+        effective={},
+        usage=Usage(None, None, None, None),
+        abilities={},
+        critical=False,
+        infrastructure=False,
+    )
+
+
+def _unasked(cgroup: Dict[str, Any], sentence: str) -> Target:
+    """A unit that nothing is known of but its cgroup, and that is not changed for the reason in the sentence."""
+    unit = cgroup["path"].rpartition("/")[2]
+    found = _bare(unit, cgroup["workload"], cgroup["path"], cgroup["cgroup_version"])
+    return found._replace(
+        effective=policy_kernel.settings(cgroup),
+        usage=policy_kernel.usage(cgroup),
+        abilities={setting: _refused(sentence) for setting in SETTINGS},
+    )
+
+
+def _adjustment(host: run.Host, shown: Shown) -> Optional[int]:
+    """That of a service's main process; None where there is none."""
+    pid = shown["MainPID"]
+    return policy_kernel.oom_score_adj(host, int(pid)) if pid.isdigit() and int(pid) else None
+
+
+def _assigned(texts: Iterable[str], later: Mapping[str, str]) -> Dict[str, str]:
+    """What the policy's own drop-ins set and nobody else sets behind them.
+
+    systemd may not have read it yet, or may show what somebody set over it until the next daemon-reload.
+    """
+    found: Dict[str, str] = {}
+    for text in texts:
+        found.update(policy_dropins.assignments(text))
+    return {name: value for name, value in found.items() if name not in later}
+
+
+def _stored(*shown: Mapping[str, str]) -> Dict[str, Any]:
+    """The settings in these texts of properties, the last one first."""
+    found: Dict[str, Any] = {}
+    for each in shown:
+        found.update((setting, value) for setting in _PROPERTIES for value in _values(setting, each))
+    if "oom_policy" in found:
+        found["oom_group"] = found["oom_policy"] == _GROUP_KILL
+    return found
+
+
+def _values(setting: str, shown: Mapping[str, str]) -> Iterator[Any]:
+    """The value of a setting; nothing where there is none, or none that a policy could set."""
+    text = shown.get(_PROPERTIES[setting], "")
+    if setting == "oom_policy":
+        known = text in _POLICIES
+    else:
+        known = text.lstrip("-").isdigit() or (setting in SIZES and text == _NONE)
+    if known:
+        yield _VALUES.get(setting, _size)(text)
+
+
+def _size(text: str) -> Optional[int]:
+    return None if text == _NONE else cgroup_memory.limit(text.encode("ascii"))
+
+
+_VALUES = {"oom_policy": str, "oom_score_adj": int}
+
+
+def _kept(drop_ins: Mapping[str, str]) -> Tuple[str, ...]:
+    return tuple("{0}\n{1}".format(path, text) for path, text in drop_ins.items())
+
+
+def _of_prefix(host: run.Host, prefix: str, version: int, shown: Mapping[str, Shown], lasting: bool) -> Target:
+    """All units that begin with the prefix, also those that are yet to come."""
+    drop_ins = policy_dropins.read(host, prefix) if _UNIT.fullmatch(prefix) else {}
+    like = [each for unit, each in shown.items() if _type(unit) == _type(prefix)]
+    known = {name: next((each[name] for each in like if each[name]), "") for name in _PROPERTIES.values()}
+    found = _bare(prefix, dict(workloads.identify(None), unit=prefix), None, version)
+    return found._replace(
+        stored=_stored(_assigned(drop_ins.values(), {})),
+        abilities=_abilities(found, dict(known, Transient="no"), {}, None, lasting),
+        kept=_kept(drop_ins),
+    )
+
+
+def _type(unit: str) -> str:
+    return unit.rpartition(".")[2]
+
+
+# --- what can be done ------------------------------------------------------------------------------------------------
+
+_SYSTEMD_ITSELF = "It holds systemd itself, and with it the host; leave it without limits."
+_NO_UNIT = "{unit} is no name of a unit."
+_NOT_ON_V1 = "systemd sets no {setting} on cgroup v1; boot the host with cgroup v2."
+_NO_FILE = "The kernel has no {setting} for this cgroup: it is too old, or does not account that (swapaccount=1)."
+_NO_WORD = "systemd has no {name} for a unit of this type; give it to the services instead."
+_NO_SCOPE_POLICY = "This systemd has no OOMPolicy for scopes (it came with 253); install a newer one."
+_NO_SCOPE_SCORE = "The processes of a scope run before systemd has them; set oom_score_adj where they are started."
+_AT_CREATION = "It is transient, and gets {setting} only where it is made, as by systemd-run --property={name}=."
+_NOT_LAST = "{path} sets {name} too, and systemd reads it behind the policy's drop-in; take it out there."
+# The others have no effect there, but that systemd shows them (observed with 247).
+_ON_V1 = ("memory_max", "oom_score_adj")
+# A process that runs keeps what it has (observed with 247 and 252); all else is live.
+_AT_START = "oom_score_adj"
+
+
+def _abilities(
+    target: Target, shown: Shown, later: Mapping[str, str], effective: Optional[Mapping[str, Any]], lasting: bool
+) -> Dict[str, Ability]:
+    """What can be done for a unit.
+
+    :arg later: the drop-ins of others that win, by the property that they set.
+    :arg effective: what its cgroup has; None: it has none, for it is a prefix.
+    """
+    unit, transient = target.identity, _is_transient(shown)
+    how = "`systemctl set-property --runtime {0}`".format(unit) if transient else policy_dropins.path(unit, lasting)
+    survives = Survives(not transient, None, lasting and not transient)
+    found = {}
+    for setting in SETTINGS:
+        name = _PROPERTIES.get(setting, "OOMPolicy")
+        sentence = _objection(target, setting, shown, effective) or (_NOT_LAST if name in later else None)
+        found[setting] = Ability(None, setting != _AT_START, how, survives)
+        if sentence:
+            found[setting] = _refused(sentence.format(setting=setting, name=name, unit=unit, path=later.get(name)))
+    return found
+
+
+def _objection(target: Target, setting: str, shown: Shown, effective: Optional[Mapping[str, Any]]) -> Optional[str]:
+    """Why a setting cannot be set for a unit, as a sentence with places to fill in; None: it can."""
+    unit, scope = target.identity, _type(target.identity) == "scope"
+    if unit == "init.scope":
+        return _SYSTEMD_ITSELF
+    if not _UNIT.fullmatch(unit):
+        return _NO_UNIT
+    if target.cgroup_version == 1 and setting not in _ON_V1:
+        return _NOT_ON_V1
+    if not shown[_PROPERTIES.get(setting, "OOMPolicy")]:
+        return _NO_WORD if not scope else _NO_SCOPE_SCORE if setting == _AT_START else _NO_SCOPE_POLICY
+    if _is_transient(shown) and setting not in SIZES:
+        return _AT_CREATION
+    in_a_file = setting in SIZES or setting == "oom_group"
+    return _NO_FILE if effective is not None and in_a_file and setting not in effective else None
+
+
+def _refused(sentence: str) -> Ability:
+    return Ability(sentence, False, None, Survives(None, None, None))
+
+
+def refusal(target: Target, wanted: Mapping[str, Any]) -> Optional[str]:
+    """Why systemd cannot make exactly this of a unit, as a sentence; None where it can."""
+    group, policy = wanted.get("oom_group"), wanted.get("oom_policy")
+    if group is not None and policy is not None and group != (policy == _GROUP_KILL):
+        return "systemd has one word for both, and oom_policy kill is oom_group true; give only one of them."
+    return None
+
+
+# --- changing --------------------------------------------------------------------------------------------------------
+
+
+def before(target: Target, wanted: Mapping[str, Any]) -> Dict[str, Any]:
+    """What ``undo`` needs, as plain data; to be kept before ``apply``."""
+    if _TRANSIENT in target.kept:
+        properties = {_PROPERTIES[each]: target.stored[each] for each in wanted if each in target.stored}
+        return {"unit": target.identity, "drop_ins": {}, "properties": properties}
+    texts: Dict[str, Optional[str]] = {policy_dropins.path(target.identity, each): None for each in (True, False)}
+    for each in target.kept:
+        path, _newline, text = each.partition("\n")
+        texts[path] = text
+    return {"unit": target.identity, "drop_ins": texts, "properties": {}}
+
+
+def apply(host: run.Host, target: Target, wanted: Mapping[str, Any], lasting: bool) -> None:
+    """Write the unit's drop-in, which ``finish`` puts into force; or set a transient unit's properties.
+
+    :arg lasting: whether it outlives a restart of the host. Raises ManagerError, VanishedError.
+    """
+    sentence = refusal(target, wanted)
+    if sentence:
+        raise ManagerError(sentence)
+    told = _told(target, wanted)
+    if _TRANSIENT in target.kept:
+        set_properties(host, target.identity, told, lasting=False)
+    else:
+        texts = {name: _text(value) for name, value in told.items()}
+        policy_dropins.write(host, target.identity, texts, lasting)
+
+
+def _told(target: Target, wanted: Mapping[str, Any]) -> Dict[str, Any]:
+    """The settings in systemd's words."""
+    found = {_PROPERTIES[setting]: value for setting, value in wanted.items() if setting in _PROPERTIES}
+    if "oom_group" in wanted and "oom_policy" not in wanted:
+        found["OOMPolicy"] = _GROUP_KILL if wanted["oom_group"] else _other_policy(target)
+    return found
+
+
+def _other_policy(target: Target) -> str:
+    """The policy that a unit has without a group kill: its present one, unless that is just it."""
+    present = target.stored.get("oom_policy", _GROUP_KILL)
+    usual = _USUAL_POLICY.get(_type(target.identity), _DELEGATED_POLICY)
+    return str(usual if present == _GROUP_KILL else present)
+
+
+def _text(value: Any) -> str:
+    return _NONE if value is None else str(value)
+
+
+def set_properties(host: run.Host, unit: str, properties: Mapping[str, Any], lasting: bool) -> None:
+    """Set properties of a running unit at once, such as ``{"MemoryHigh": 52428800}``; None: no limit.
+
+    Of a scope they are gone when it ends, so also when its container starts anew. systemd writes all limits of the
+    unit that it knows to the kernel then, and so undoes what somebody wrote there without telling it (observed with
+    252: a limit of swap that runc kept to itself). Raises ManagerError, VanishedError.
+    """
+    named = ["{0}={1}".format(name, _text(properties[name])) for name in sorted(properties)]
+    argv = [_systemctl(host), "set-property"] + ([] if lasting else ["--runtime"]) + ["--", unit] + named
+    try:
+        call(host, argv)
+    except ManagerError as error:
+        if any(words in str(error) for words in _GONE):
+            raise VanishedError("It ended meanwhile: {0}".format(error)) from error
+        raise
+
+
+def undo(host: run.Host, before: Dict[str, Any]) -> None:
+    """Give a unit back what it had. Raises ManagerError, VanishedError."""
+    if before["properties"]:
+        set_properties(host, before["unit"], before["properties"], lasting=False)
+    policy_dropins.restore(host, before["drop_ins"])
+
+
+def finish(host: run.Host) -> None:
+    """Put all drop-ins into force: one daemon-reload. Raises ManagerError."""
+    _hold_swap(host)
+    call(host, [_systemctl(host), "daemon-reload"])
+
+
+def _hold_swap(host: run.Host) -> None:
+    """Tell systemd the limits of swap that the kernel has and it has not been told, lest its reload removes them.
+
+    runc 1.1.5 tells it no limit of 0, and no changed one; a container without swap then got all of it (252).
+    """
+    for unit, shown in _show(host, ["*.scope"]).items():
+        cgroup = policy_kernel.read(host, shown["ControlGroup"]) if shown["ControlGroup"] else None
+        if cgroup is None or cgroup["cgroup_version"] == 1:
+            continue
+        limit = policy_kernel.settings(cgroup).get("memory_swap_max")
+        if limit is not None and limit != _size(shown["MemorySwapMax"]):
+            try:
+                set_properties(host, unit, {"MemorySwapMax": limit}, lasting=False)
+            except VanishedError:
+                continue  # and its limit with it
