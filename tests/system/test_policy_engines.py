@@ -131,7 +131,7 @@ def test_what_docker_was_told_is_what_the_kernel_has(docker):
         change(docker, container, wanted)
         found = target(docker, container)
         assert found.stored == found.effective
-    assert found.stored["oom_score_adj"] == 300
+    assert found.stored["oom_score_adjust"] == 300
 
 
 def test_what_podman_was_told_stays_what_it_was_made_with(podman):

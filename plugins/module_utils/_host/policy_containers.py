@@ -86,13 +86,13 @@ class Known(NamedTuple):
     :ivar row: as of ``engine_rows.row``.
     :ivar pid: its first process; 0 where it does not run.
     :ivar told: memory, memory with swap, and reservation, in bytes as the engine keeps them.
-    :ivar oom_score_adj: None where the engine does not tell.
+    :ivar oom_score_adjust: None where the engine does not tell.
     """
 
     row: engine_rows.Row
     pid: int
     told: Tuple[int, int, int]
-    oom_score_adj: Optional[int]
+    oom_score_adjust: Optional[int]
     infrastructure: bool
     kept: Tuple[str, ...]
 
@@ -104,10 +104,10 @@ def target(host: run.Host, manager: str, cgroup: Dict[str, Any], known: Known, a
     effective = policy_kernel.settings(cgroup)
     adjustment = policy_kernel.oom_score_adj(host, known.pid) if known.pid else None
     if adjustment is not None:
-        effective["oom_score_adj"] = adjustment
+        effective["oom_score_adjust"] = adjustment
     stored = _meant(cgroup["cgroup_version"], *known.told)
-    if known.oom_score_adj is not None:
-        stored["oom_score_adj"] = known.oom_score_adj
+    if known.oom_score_adjust is not None:
+        stored["oom_score_adjust"] = known.oom_score_adjust
     found = _bare(manager, cgroup, workload, abilities)
     return found._replace(stored=stored, effective=effective, infrastructure=known.infrastructure, kept=known.kept)
 
@@ -169,7 +169,7 @@ _NEVER = {
         "of them by a rule whose unit is a prefix, such as docker-.scope."
     ),
     "oom_policy": "A container has no oom_policy; give it to its scopes by a rule whose unit is a prefix.",
-    "oom_score_adj": "{engine} sets oom_score_adj only where it makes a container; make it anew with --oom-score-adj.",
+    "oom_score_adjust": "{engine} sets it only where it makes a container; make it anew with --oom-score-adj.",
 }
 
 

@@ -56,7 +56,7 @@ def _files(host: run.Host, trees: hierarchies.Hierarchies, path: str) -> Dict[st
 def effective(host: run.Host, path: str, pids: Sequence[int] = ()) -> Optional[Dict[str, Any]]:
     """The settings of a cgroup as the kernel has them now; None where it is gone.
 
-    :arg pids: its processes: ``oom_score_adj`` is that of the first one that still runs.
+    :arg pids: its processes: ``oom_score_adjust`` is that of the first one that still runs.
 
     Raises Unreadable where no memory controller is mounted.
     """
@@ -67,7 +67,7 @@ def effective(host: run.Host, path: str, pids: Sequence[int] = ()) -> Optional[D
     adjustments = (oom_score_adj(host, pid) for pid in pids)
     adjustment = next((each for each in adjustments if each is not None), None)
     if adjustment is not None:
-        found["oom_score_adj"] = adjustment
+        found["oom_score_adjust"] = adjustment
     return found
 
 

@@ -23,7 +23,7 @@ _PROPERTIES = {
     "memory_min": "MemoryMin",
     "memory_swap_max": "MemorySwapMax",
     "oom_policy": "OOMPolicy",
-    "oom_score_adj": "OOMScoreAdjust",
+    "oom_score_adjust": "OOMScoreAdjust",
 }
 _ASKED = ("Id", "Transient", "ControlGroup", "DropInPaths", "MainPID") + tuple(sorted(_PROPERTIES.values()))
 _NONE = "infinity"
@@ -113,7 +113,7 @@ def _target(host: run.Host, unit: str, cgroup: Dict[str, Any], shown: Shown, las
     effective = policy_kernel.settings(cgroup)
     adjustment = _adjustment(host, shown)
     if adjustment is not None:
-        effective["oom_score_adj"] = adjustment
+        effective["oom_score_adjust"] = adjustment
     found = _bare(unit, cgroup["workload"], cgroup["path"], cgroup["cgroup_version"])
     return found._replace(
         label=workloads.label(cgroup["workload"]),
@@ -200,7 +200,7 @@ def _size(text: str) -> Optional[int]:
     return None if text == _NONE else cgroup_memory.limit(text.encode("ascii"))
 
 
-_VALUES = {"oom_policy": str, "oom_score_adj": int}
+_VALUES = {"oom_policy": str, "oom_score_adjust": int}
 
 
 def _kept(drop_ins: Mapping[str, str]) -> Tuple[str, ...]:
@@ -232,13 +232,13 @@ _NOT_ON_V1 = "systemd sets no {setting} on cgroup v1; boot the host with cgroup 
 _NO_FILE = "The kernel has no {setting} for this cgroup: it is too old, or does not account that (swapaccount=1)."
 _NO_WORD = "systemd has no {name} for a unit of this type; give it to the services instead."
 _NO_SCOPE_POLICY = "This systemd has no OOMPolicy for scopes (it came with 253); install a newer one."
-_NO_SCOPE_SCORE = "The processes of a scope run before systemd has them; set oom_score_adj where they are started."
+_NO_SCOPE_SCORE = "The processes of a scope run before systemd has them; set oom_score_adjust where they are started."
 _AT_CREATION = "It is transient, and gets {setting} only where it is made, as by systemd-run --property={name}=."
 _NOT_LAST = "{path} sets {name} too, and systemd reads it behind the policy's drop-in; take it out there."
 # The others have no effect there, but that systemd shows them (observed with 247).
-_ON_V1 = ("memory_max", "oom_score_adj")
+_ON_V1 = ("memory_max", "oom_score_adjust")
 # A process that runs keeps what it has (observed with 247 and 252); all else is live.
-_AT_START = "oom_score_adj"
+_AT_START = "oom_score_adjust"
 
 
 def _abilities(

@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 LIMITS = ("memory_max", "memory_high", "memory_swap_max")  # bytes; None: no limit
 PROTECTIONS = ("memory_low", "memory_min")  # bytes, 0 where there is none; None: all of it is protected
 SIZES = LIMITS + PROTECTIONS
-# oom_group: a switch. oom_policy: continue, stop or kill. oom_score_adj: -1000 to 1000.
-SETTINGS = SIZES + ("oom_group", "oom_policy", "oom_score_adj")
+# oom_group: a switch. oom_policy: continue, stop or kill. oom_score_adjust: -1000 to 1000.
+SETTINGS = SIZES + ("oom_group", "oom_policy", "oom_score_adjust")
 
 Settings = Mapping[str, Any]
 

@@ -84,7 +84,7 @@ def _critical_unprotected(case: Case) -> Iterator[str]:
     if case.target.critical and not _protected(case.after) and (tighter or loses):
         yield (
             "The host cannot do without it, and {0} without protection; "
-            "give it a memory_min or memory_low, or an oom_score_adj of {1} or less.".format(
+            "give it a memory_min or memory_low, or an oom_score_adjust of {1} or less.".format(
                 "this leaves it" if not tighter else "it would have a tighter " + " and ".join(tighter),
                 _PROTECTING_SCORE,
             )
@@ -93,7 +93,9 @@ def _critical_unprotected(case: Case) -> Iterator[str]:
 
 def _protected(settings: Mapping[str, Any]) -> bool:
     kept = (settings.get(setting, 0) for setting in ("memory_min", "memory_low"))
-    return any(each is None or each > 0 for each in kept) or (settings.get("oom_score_adj") or 0) <= _PROTECTING_SCORE
+    return (
+        any(each is None or each > 0 for each in kept) or (settings.get("oom_score_adjust") or 0) <= _PROTECTING_SCORE
+    )
 
 
 def _high_above_max(case: Case) -> Iterator[str]:

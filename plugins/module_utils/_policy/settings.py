@@ -66,7 +66,7 @@ def _score(value: Any, where: str) -> int:
 _READERS: Dict[str, Callable[[Any, str], Any]] = {
     "oom_group": checks.switch,
     "oom_policy": _oom_policy,
-    "oom_score_adj": _score,
+    "oom_score_adjust": _score,
 }
 
 

@@ -68,8 +68,8 @@ def test_a_target(tmp_path):
     assert (found.workload["name"], found.workload["image"]) == ("shop-web-1", "shop/web:1")
     assert found.workload["labels"] == {"tier": "front {{ x }}"}
     sizes = {"memory_max": 64 * MIB, "memory_swap_max": 32 * MIB, "memory_low": 32 * MIB}
-    assert found.stored == dict(sizes, oom_score_adj=300)
-    assert found.effective == dict(sizes, oom_score_adj=300)
+    assert found.stored == dict(sizes, oom_score_adjust=300)
+    assert found.effective == dict(sizes, oom_score_adjust=300)
     assert (found.usage.current, found.usage.reclaimable) == (MIB, 12288)
     assert (found.critical, found.infrastructure, done(host)) == (False, False, True)
 
@@ -211,11 +211,11 @@ def refusals(target):
 
 def test_what_docker_can_and_cannot_set(tmp_path):
     target = machine(tmp_path / "1", 1, v1(), told={})[1]
-    assert set(refusals(target)) == {"memory_high", "memory_min", "oom_group", "oom_policy", "oom_score_adj"}
+    assert set(refusals(target)) == {"memory_high", "memory_min", "oom_group", "oom_policy", "oom_score_adjust"}
     assert refusals(target)["memory_high"] == "cgroup v1 has no memory_high; boot the host with cgroup v2."
     assert target.abilities["memory_max"].survives == (True, True, True)
     target = machine(tmp_path / "2", 2, v2(), told={})[1]
-    assert set(refusals(target)) == {"oom_group", "oom_policy", "oom_score_adj"}
+    assert set(refusals(target)) == {"oom_group", "oom_policy", "oom_score_adjust"}
     high = target.abilities["memory_high"]
     assert (high.live, high.how) == (True, "`systemctl set-property --runtime docker-{0}.scope`".format(WEB))
     assert high.survives == (False, False, False)

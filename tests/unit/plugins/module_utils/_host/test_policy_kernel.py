@@ -71,8 +71,8 @@ def test_a_cgroup_that_is_gone(tmp_path):
 def test_the_adjustment_is_of_the_first_process_that_runs(tmp_path):
     files = {"/proc/8/oom_score_adj": -500, "/proc/9/oom_score_adj": 7}
     host = make(tmp_path, 1, {PATH: v1()}, files=files)
-    assert policy_kernel.effective(host, PATH, [7, 8, 9])["oom_score_adj"] == -500
-    assert "oom_score_adj" not in policy_kernel.effective(host, PATH, [7])
+    assert policy_kernel.effective(host, PATH, [7, 8, 9])["oom_score_adjust"] == -500
+    assert "oom_score_adjust" not in policy_kernel.effective(host, PATH, [7])
 
 
 @pytest.mark.parametrize("version, files, reclaimable", [(1, v1(), 12288), (2, v2(), 12800)])

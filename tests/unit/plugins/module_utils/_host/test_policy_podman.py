@@ -120,9 +120,9 @@ def test_a_target(tmp_path):
         "memory_max": 64 * MIB,
         "memory_swap_max": 64 * MIB,
         "memory_low": 0,
-        "oom_score_adj": 0,
+        "oom_score_adjust": 0,
     }
-    assert found.effective == {"memory_max": 96 * MIB, "memory_swap_max": 0, "memory_low": 0, "oom_score_adj": 0}
+    assert found.effective == {"memory_max": 96 * MIB, "memory_swap_max": 0, "memory_low": 0, "oom_score_adjust": 0}
     assert found.abilities["memory_max"].survives == (False, None, False)
     assert (found.kept, found.infrastructure, done(host)) == ((), False, True)
 
@@ -207,9 +207,9 @@ def test_a_podman_without_update(tmp_path):
 
 def test_what_podman_cannot_set(tmp_path):
     found = machine(tmp_path, 1, LIMITED)[1]
-    assert set(refusals(found)) == {"memory_high", "memory_min", "oom_group", "oom_policy", "oom_score_adj"}
+    assert set(refusals(found)) == {"memory_high", "memory_min", "oom_group", "oom_policy", "oom_score_adjust"}
     found = machine(tmp_path / "2", 2, v2())[1]
-    assert set(refusals(found)) == {"oom_group", "oom_policy", "oom_score_adj"}
+    assert set(refusals(found)) == {"oom_group", "oom_policy", "oom_score_adjust"}
     assert found.abilities["memory_high"].survives == (False, None, False)
 
 

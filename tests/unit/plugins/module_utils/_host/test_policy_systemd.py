@@ -93,7 +93,7 @@ def test_a_service(tmp_path):
         "memory_swap_max": None,
         "oom_policy": "kill",
         "oom_group": True,
-        "oom_score_adj": -600,
+        "oom_score_adjust": -600,
     }
     assert found.effective == {
         "memory_max": 100 * MIB,
@@ -102,7 +102,7 @@ def test_a_service(tmp_path):
         "memory_min": 0,
         "memory_swap_max": None,
         "oom_group": False,
-        "oom_score_adj": -600,
+        "oom_score_adjust": -600,
     }
     assert (found.usage.current, found.usage.peak, found.usage.reclaimable) == (MIB, 2 * MIB, 12800)
     assert (found.critical, found.infrastructure, found.kept) == (False, False, ())
@@ -118,7 +118,7 @@ def test_only_units_of_the_hosts_own_systemd_are_targets(tmp_path):
 def test_what_can_be_done_for_a_service(tmp_path):
     abilities = machine(tmp_path)[1]["probe2.service"].abilities
     assert sorted(abilities) == sorted(SETTINGS)
-    assert [setting for setting in SETTINGS if not abilities[setting].live] == ["oom_score_adj"]
+    assert [setting for setting in SETTINGS if not abilities[setting].live] == ["oom_score_adjust"]
     assert {each.refusal for each in abilities.values()} == {None}
     assert {each.how for each in abilities.values()} == {
         "/etc/systemd/system/probe2.service.d/50-oom-forensics.conf",
@@ -147,7 +147,7 @@ def test_a_slice_has_limits_and_no_processes(tmp_path):
     assert refusals(found) == {
         "oom_group": sentence.format("OOMPolicy"),
         "oom_policy": sentence.format("OOMPolicy"),
-        "oom_score_adj": sentence.format("OOMScoreAdjust"),
+        "oom_score_adjust": sentence.format("OOMScoreAdjust"),
     }
 
 
@@ -172,9 +172,9 @@ def test_a_transient_unit(tmp_path):
     assert refusals(service)["oom_group"] == (
         "It is transient, and gets oom_group only where it is made, as by systemd-run --property=OOMPolicy=."
     )
-    assert sorted(refusals(service)) == ["oom_group", "oom_policy", "oom_score_adj"]
-    assert refusals(session)["oom_score_adj"] == (
-        "The processes of a scope run before systemd has them; set oom_score_adj where they are started."
+    assert sorted(refusals(service)) == ["oom_group", "oom_policy", "oom_score_adjust"]
+    assert refusals(session)["oom_score_adjust"] == (
+        "The processes of a scope run before systemd has them; set oom_score_adjust where they are started."
     )
 
 
@@ -214,7 +214,7 @@ def test_a_prefix(tmp_path):
     assert (found.identity, found.label, found.unit, found.path) == ("docker-.scope",) * 3 + (None,)
     assert found.stored == {"memory_max": 100 * MIB, "oom_policy": "kill", "oom_group": True}
     assert (found.effective, found.cgroup_version, found.workload["unit"]) == ({}, 2, "docker-.scope")
-    assert sorted(refusals(found)) == ["oom_score_adj"]
+    assert sorted(refusals(found)) == ["oom_score_adjust"]
     assert found.abilities["memory_max"].how == drop_in
 
 
@@ -238,7 +238,7 @@ def test_cgroup_v1(tmp_path):
         256 * MIB,
     )
     refused = refusals(found["probe.service"])
-    assert sorted(set(SETTINGS) - set(refused)) == ["memory_max", "oom_score_adj"]
+    assert sorted(set(SETTINGS) - set(refused)) == ["memory_max", "oom_score_adjust"]
     assert refused["oom_policy"] == "systemd sets no oom_policy on cgroup v1; boot the host with cgroup v2."
     assert sorted(set(SETTINGS) - set(refusals(found["docker-.scope"]))) == ["memory_max"]
 
@@ -288,7 +288,7 @@ def test_a_drop_in(tmp_path):
         "memory_min": 0,
         "memory_swap_max": 0,
         "oom_policy": "stop",
-        "oom_score_adj": -600,
+        "oom_score_adjust": -600,
     }
     host, before = changed(tmp_path, wanted, lasting=True)
     assert text_of(host, LASTING) == (

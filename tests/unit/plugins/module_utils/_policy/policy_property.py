@@ -82,7 +82,7 @@ VALUES = {
     **dict.fromkeys(model.SIZES, st.none() | AMOUNTS),
     "oom_group": st.booleans(),
     "oom_policy": st.sampled_from(["continue", "stop", "kill"]),
-    "oom_score_adj": st.sampled_from([-1000, -500, 0, 500]),
+    "oom_score_adjust": st.sampled_from([-1000, -500, 0, 500]),
 }
 ASKED = {
     **dict.fromkeys(
@@ -90,7 +90,7 @@ ASKED = {
     ),
     "oom_group": st.booleans(),
     "oom_policy": st.sampled_from(["continue", "stop", "kill"]),
-    "oom_score_adj": st.sampled_from([-1000, 0]),
+    "oom_score_adjust": st.sampled_from([-1000, 0]),
 }
 MATCHES = [
     {"engine": "docker"},

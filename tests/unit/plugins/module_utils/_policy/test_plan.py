@@ -108,8 +108,8 @@ def test_sizes_are_the_same_where_they_are_in_pages():
 
 
 def test_settings_come_in_one_order():
-    settings = {"oom_score_adj": 5, "memory_low": "1M", "memory_max": "1G", "oom_group": True, "memory_high": "1G"}
-    order = ["memory_max", "memory_high", "memory_low", "oom_group", "oom_score_adj"]
+    settings = {"oom_score_adjust": 5, "memory_low": "1M", "memory_max": "1G", "oom_group": True, "memory_high": "1G"}
+    order = ["memory_max", "memory_high", "memory_low", "oom_group", "oom_score_adjust"]
     assert [each.setting for each in change(settings, make.container()).steps] == order
 
 
@@ -121,7 +121,7 @@ def test_settings_come_in_one_order():
         ("memory_min", 0, "max", "memory_min from 0 to all of it"),
         ("oom_group", False, True, "oom_group from off to on"),
         ("oom_policy", "stop", "continue", "oom_policy from stop to continue"),
-        ("oom_score_adj", 0, -500, "oom_score_adj from 0 to -500"),
+        ("oom_score_adjust", 0, -500, "oom_score_adjust from 0 to -500"),
     ],
 )
 def test_the_message_says_from_what_to_what(setting, effective, wanted, said):
@@ -200,39 +200,39 @@ def test_a_size_that_cannot_be_told_refuses_the_change():
 
 # --- what cannot be set
 
-TARGET = make.container(abilities={"oom_score_adj": make.refusing("Docker takes it at creation only; recreate it")})
-SETTINGS = {"memory_max": "1G", "oom_score_adj": 5}
+TARGET = make.container(abilities={"oom_score_adjust": make.refusing("Docker takes it at creation only; recreate it")})
+SETTINGS = {"memory_max": "1G", "oom_score_adjust": 5}
 
 
 def test_what_cannot_be_set_refuses_the_whole_change():
     found = change(SETTINGS, TARGET)
     assert (found.outcome, found.left_out, len(found.steps)) == ("refused", (), 2)
     assert found.message.endswith(
-        "Refused, and nothing of it is done. oom_score_adj: Docker takes it at creation only; recreate it."
+        "Refused, and nothing of it is done. oom_score_adjust: Docker takes it at creation only; recreate it."
     )
 
 
 def test_what_cannot_be_set_is_left_out_where_that_is_asked_for():
     found = change(SETTINGS, TARGET, unsupported="skip")
     assert (found.outcome, [each.setting for each in found.steps]) == ("planned", ["memory_max"])
-    assert found.left_out == ("oom_score_adj: Docker takes it at creation only; recreate it.",)
+    assert found.left_out == ("oom_score_adjust: Docker takes it at creation only; recreate it.",)
     assert found.message == (
         "Rule web: memory_max from an unknown value to 1 GiB. "
-        "Left out: oom_score_adj: Docker takes it at creation only; recreate it."
+        "Left out: oom_score_adjust: Docker takes it at creation only; recreate it."
     )
 
 
 def test_one_reason_for_several_settings_is_told_once():
     target = make.container(engine="none", abilities=dict.fromkeys(SETTINGS, make.refusing("Change the manifest.")))
-    assert change(SETTINGS, target).message.endswith(" memory_max and oom_score_adj: Change the manifest.")
+    assert change(SETTINGS, target).message.endswith(" memory_max and oom_score_adjust: Change the manifest.")
     left_out = change(SETTINGS, target, unsupported="skip").left_out
-    assert left_out == ("memory_max and oom_score_adj: Change the manifest.",)
+    assert left_out == ("memory_max and oom_score_adjust: Change the manifest.",)
 
 
 def test_nothing_is_left_to_do_where_all_is_left_out():
-    found = change({"oom_score_adj": 5}, TARGET, unsupported="skip")
+    found = change({"oom_score_adjust": 5}, TARGET, unsupported="skip")
     assert (found.outcome, found.steps) == ("unchanged", ())
-    assert found.message.startswith("Rule web: there is nothing else to do. Left out: oom_score_adj: Docker")
+    assert found.message.startswith("Rule web: there is nothing else to do. Left out: oom_score_adjust: Docker")
 
 
 @pytest.mark.parametrize("manager", ["docker", "podman"])
@@ -439,11 +439,11 @@ def test_risks_of_usage(settings, usage, effective, names):
         ({"memory_max": "64M", "memory_min": "1M"}, {}, []),
         ({"memory_max": "64M", "memory_low": "max"}, {}, []),
         ({"memory_max": "64M"}, {"memory_low": MIB}, []),
-        ({"memory_max": "64M"}, {"oom_score_adj": -500}, []),
-        ({"memory_max": "64M"}, {"oom_score_adj": -499}, ["critical_unprotected"]),
+        ({"memory_max": "64M"}, {"oom_score_adjust": -500}, []),
+        ({"memory_max": "64M"}, {"oom_score_adjust": -499}, ["critical_unprotected"]),
         ({"memory_max": "64M", "memory_low": 0}, {"memory_low": MIB}, ["critical_unprotected"]),
-        ({"oom_score_adj": 0}, {"oom_score_adj": -1000}, ["critical_unprotected"]),
-        ({"oom_score_adj": 0}, {"oom_score_adj": -100}, []),
+        ({"oom_score_adjust": 0}, {"oom_score_adjust": -1000}, ["critical_unprotected"]),
+        ({"oom_score_adjust": 0}, {"oom_score_adjust": -100}, []),
         ({"oom_policy": "continue"}, {}, []),
     ],
 )

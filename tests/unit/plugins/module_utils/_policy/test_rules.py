@@ -60,8 +60,8 @@ def test_no_rules_are_rules(nothing):
         ("oom_group", "True", True, "true"),  # what a template gives
         ("oom_group", "no", False, "false"),
         ("oom_policy", "kill", "kill", "kill"),
-        ("oom_score_adj", -500, -500, "-500"),
-        ("oom_score_adj", "1000", 1000, "1000"),
+        ("oom_score_adjust", -500, -500, "-500"),
+        ("oom_score_adjust", "1000", 1000, "1000"),
     ],
 )
 def test_settings_that_are_no_sizes(setting, value, understood, expression):
@@ -84,11 +84,11 @@ def test_settings_that_are_no_sizes(setting, value, understood, expression):
         ([{"name": "default"}], "Rule number 1 is called default, as the option default is; give it another name."),
         ([WEB, WEB], "Rule number 2 has the name of rule number 1, web; give it one of its own."),
         ([dict(WEB, memory_maxx=1)], "Rule web has the unknown key 'memory_maxx'; did you mean memory_max?"),
-        ([dict(WEB, oom_score_adjust=1)], "Rule web has the unknown key 'oom_score_adjust'; did you mean oom_score_adj?"),
+        ([dict(WEB, oom_score_adj=1)], "Rule web has the unknown key 'oom_score_adj'; did you mean oom_score_adjust?"),
         (
             [dict(WEB, zzz=1)],
             "Rule web has the unknown key 'zzz'; it may have name, match, exempt, memory_max, memory_high, "
-            "memory_swap_max, memory_low, memory_min, oom_group, oom_policy and oom_score_adj.",
+            "memory_swap_max, memory_low, memory_min, oom_group, oom_policy and oom_score_adjust.",
         ),
         ([dict(WEB, match={"nam": "x"})], "Rule web, match has the unknown key 'nam'; did you mean name?"),
         ([{1: 2, "name": "web"}], "Rule web has the unknown key 1; it may have name, match, exempt,"),
@@ -107,9 +107,9 @@ def test_settings_that_are_no_sizes(setting, value, understood, expression):
         ([rule(oom_group=1)], "Rule r, oom_group: 1 is no switch; write true or false."),
         ([rule(oom_policy="contine")], "Rule r, oom_policy: 'contine' is none of continue, stop and kill"),
         ([rule(oom_policy=True)], "Rule r, oom_policy: True is none of continue, stop and kill"),
-        ([rule(oom_score_adj=1001)], "Rule r, oom_score_adj: 1001 is no whole number from -1000 to 1000."),
-        ([rule(oom_score_adj=True)], "Rule r, oom_score_adj: True is no whole number from -1000 to 1000."),
-        ([rule(oom_score_adj="10000000000000000")], "Rule r, oom_score_adj: '10000000000000000' is no whole number"),
+        ([rule(oom_score_adjust=1001)], "Rule r, oom_score_adjust: 1001 is no whole number from -1000 to 1000."),
+        ([rule(oom_score_adjust=True)], "Rule r, oom_score_adjust: True is no whole number from -1000 to 1000."),
+        ([rule(oom_score_adjust="10000000000000000")], "Rule r, oom_score_adjust: '10000000000000000' is no whole number"),
         ([rule(oom_group=True, oom_policy="stop")], "Rule r has oom_group: true beside oom_policy: stop, and systemd"),
         ([rule(oom_group=False, oom_policy="kill")], "Rule r has oom_group: false beside oom_policy: kill, and systemd"),
         ([rule({"name": 1})], "Rule r, match, name: 1 is no text; write a pattern in quotes."),
