@@ -4,8 +4,8 @@
 """What tracing costs: seconds until each backend is attached, milliseconds that it adds to a kill, kills it loses.
 
 Real kills, one after the other, each of a process of its own in a cgroup with a small limit; needs root. A kill is
-timed from the moment when its process begins to allocate until it is gone; kills with and without the tracer take
-turns, and the cost is the median of the pairs' differences. A backend that cannot be attached here says why.
+timed from the moment when its process begins to allocate until it is gone; series of kills with and without the tracer
+take turns, and the cost is the median of the pairs' differences. A backend that cannot be attached here says why.
 """
 
 import argparse
@@ -25,15 +25,22 @@ from ansible_collections.oom.forensics.plugins.module_utils._oom import traces
 
 SERVICE = "ansible_collections.oom.forensics.plugins.module_utils._host.tracer_service"
 ATTACH_SECONDS = 180
+KILLS = 10  # of a series
 HEAD = ("backend", "attach", "kill", "cost", "RSS MiB", "traced", "with cgroup", "of")
 
 
 def kill():
-    """Seconds that a process needs to reach its limit and die."""
+    """Seconds that a process needs to reach its limit and die, and its number."""
     made = drill.kill(drill_plan.plan(run.Host(), drill_plan.LEAST_LIMIT, 60))
     if not made["killed"]:
         raise SystemExit("A drill's process was not killed; nothing can be measured here.")
     return made["seconds"], made["pid"]
+
+
+def series():
+    """Milliseconds of the median of several kills, and the numbers of all victims."""
+    times, pids = zip(*(kill() for _number in range(KILLS)))
+    return statistics.median(times) * 1000, pids
 
 
 def start(backend, log):
@@ -61,32 +68,33 @@ def resident(pid):
 
 
 def measure(backend, rounds):
-    costs, times, pids, seen = [], [], [], []
-    rss = attach = 0.0
+    costs, times, attached, pids, seen = [], [], [], [], []
+    rss = 0.0
     for _round in range(rounds):
-        without = kill()[0]
+        without = series()[0]
         with tempfile.NamedTemporaryFile() as log:
             service, found = start(backend, log)
             if service is None:
                 print("%-10s %s" % (backend, found))
                 return
             try:
-                attach, rss = found, resident(service.pid)
+                rss = resident(service.pid)
                 # The first one pays for what the kernel and the tools load late.
                 kill()
-                seconds, pid = kill()
+                traced, victims = series()
                 time.sleep(0.5)
             finally:
                 service.terminate()
                 service.wait()
             seen += filter(None, (traces.load(line[3:]) for line in words(log).splitlines()))
-        costs.append((seconds - without) * 1000)
-        times.append(seconds * 1000)
-        pids.append(pid)
+        costs.append(traced - without)
+        times.append(traced)
+        attached.append(found)
+        pids += victims
     own = [each for each in seen if each.victim_pid in pids]
-    cells = (backend, attach, statistics.median(times), statistics.median(costs), rss, len(own))
+    cells = (backend, *map(statistics.median, (attached, times, costs)), rss, len(own))
     known = sum(each.victim_cgroup is not None for each in own)
-    print("%-10s %8.2fs %7.1fms %7.2fms %8.0f %7d %12d %4d" % (*cells, known, rounds), flush=True)
+    print("%-10s %8.2fs %7.1fms %7.2fms %8.0f %7d %12d %4d" % (*cells, known, len(pids)), flush=True)
 
 
 def main():

@@ -292,7 +292,9 @@ def shape_result(host, params, outcome, kills):
     kept = events[-params["max_events"] :]
     coverage.update(truncated=len(kept) < len(events), events_returned=len(kept))
     result = fit([summarize(event) for event in utf8(kept)], coverage, RESULT_BYTES)
-    text = "{0} saw {1} OOM kills in {2:.0f} seconds".format(outcome["backend"], len(kills), coverage["seconds"])
+    text = "{0} saw {1} OOM kill{2} in {3:.0f} seconds".format(
+        outcome["backend"], len(kills), "" if len(kills) == 1 else "s", coverage["seconds"]
+    )
     result.update(msg=text, backend=outcome["backend"], backends=outcome["attempts"], cleaned_up=not outcome["left"])
     return result
 

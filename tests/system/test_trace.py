@@ -216,7 +216,7 @@ def test_playbook_shows_a_table():
     made = kill()
     out = run.communicate(timeout=120)[0]
     assert run.returncode == 0, out
-    assert f"{drill.COMM}/{made['pid']}" in out and "localhost: tracefs saw 1 OOM kills in" in out, out
+    assert f"{drill.COMM}/{made['pid']}" in out and "localhost: tracefs saw 1 OOM kill in" in out, out
     assert nothing_left(0)
 
 

@@ -55,7 +55,7 @@ def serve(host: run.Host, backend: str, attach_seconds: float) -> int:
         say(_ERROR, str(error))
         return 1
     if result["lost"]:
-        say(_ERROR, "{0} lost {1} OOM kills.".format(result["backend"], result["lost"]))
+        say(_ERROR, "{0} lost OOM kills: {1}.".format(result["backend"], result["lost"]))
     for left in result["left"]:
         say(_ERROR, "{0} could not be taken away.".format(left))
     if result["ended_by"] == "signal":

@@ -62,6 +62,16 @@ def test_captured_output(name, step):
     assert reader.lost == 0
 
 
+def test_captured_output_of_libbpf():
+    """Of kills of its own, the first eight names."""
+    data = lzma.decompress((FIXTURES / "libbpf.out.xz").read_bytes())
+    kills = one(traces.LIBBPF, data)
+    assert [kill.victim_pid for kill in kills] == [kill.trigger_pid for kill in kills] == list(range(1760, 1768))
+    assert [kill.victim_comm for kill in kills] == [kill.trigger_comm for kill in kills] == NAMES[:8]
+    assert {kill.domain_pages for kill in kills} == {2048}
+    assert kills[0].loadavg == "0.86 1.97 1.42 2/109 1760"
+
+
 def test_what_each_backend_tells():
     found = {name: read(name) for name in CAPTURES}
     # The pages are the limit of 8 MiB, whatever the victim had.
