@@ -84,6 +84,10 @@ def test_a_change_says_everything():
         (make.LATER, "unknown", MIB, False, "unchanged"),
         (make.LATER, "unknown", 2 * MIB, True, "planned"),
         (make.LATER, "unknown", "unknown", True, "planned"),
+        # What a manager goes on telling of a container that it made otherwise.
+        (make.NOT_KEPT, 2 * MIB, MIB, False, "unchanged"),
+        (make.NOT_KEPT, MIB, 2 * MIB, True, "planned"),
+        (make.NOT_KEPT, MIB, "unknown", False, "unchanged"),
         # What cannot be changed does not matter where there is nothing to change.
         (make.refusing("no"), MIB, MIB, False, "unchanged"),
         (make.refusing("no"), MIB, 2 * MIB, True, "refused"),
