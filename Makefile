@@ -14,7 +14,7 @@ EXTRA ?=
 # ansible-core of `make sanity`: 2.16, 2.19 or newest.
 CORE ?= 2.19
 # Scenarios of `make lab`, in extensions/molecule.
-SCENARIO ?= default kernel
+SCENARIO ?= default kernel policy tracing
 # Time that `make fuzz` may take.
 SECONDS_TO_FUZZ ?= 60
 
@@ -83,7 +83,7 @@ lab: .venv/made-lab ## Play the roles in containers and the whole walk on a real
 	for each in $(SCENARIO); do PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --no-command-borders --scenario-name $$each $(EXTRA); done
 
 .PHONY: lab-full
-lab-full: SCENARIO = default kernel trixie legacy
+lab-full: SCENARIO = default kernel policy tracing trixie legacy
 lab-full: lab ## The same with Linux 6.12, and 5.10 on cgroups v1, as well
 
 .PHONY: bench
