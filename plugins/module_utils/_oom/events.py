@@ -9,9 +9,7 @@ ring buffer), foreign lines may stand between them, and a kill line alone is an 
 """
 
 import re
-from bisect import bisect_right
 from collections import deque
-from itertools import accumulate
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from . import framing, lines, skim
@@ -50,21 +48,15 @@ def parse(chunks: Iterable[bytes], context: Context = _NOTHING_KNOWN) -> Iterato
 
 
 _NO_ROWS = Rows([], [], None)
-# Every key line has one of these; few other lines do.
-_SIGNS = ("oom", "process", "emory", "omm: ", "Mem-Info")
 
 
-def _key_lines(texts: List[str], ends: List[int]) -> List[int]:
-    """Indices of the rows that may be key lines, found in one string rather than row by row."""
-    whole = "".join(texts)
-    indices = set()
-    for sign in _SIGNS:
-        place = whole.find(sign)
-        while place >= 0:
-            index = bisect_right(ends, place)
-            indices.add(index)
-            place = whole.find(sign, ends[index])
-    return sorted(indices)
+def _key_lines(texts: List[str]) -> List[int]:
+    """Indices of the rows that may be key lines: every key line has one of these words, few other lines do."""
+    return [
+        index
+        for index, text in enumerate(texts)
+        if "oom" in text or "emory" in text or "process" in text or "omm: " in text or "Mem-Info" in text
+    ]
 
 
 class _Assembler:
@@ -97,12 +89,11 @@ class _Assembler:
         if len(self._carry):
             rows, self._carry = self._carry + rows, _NO_ROWS
         texts = rows.texts
-        ends = list(accumulate(map(len, texts)))
         done = 0
-        for index in _key_lines(texts, ends):
+        for index in _key_lines(texts):
             if index < done:
                 continue
-            self._extend(rows, done, index, ends)
+            self._extend(rows, done, index)
             self._place = self._fed + index
             taken = self._key_line(rows, index)
             if taken < 0:
@@ -110,29 +101,28 @@ class _Assembler:
                 self._fed += index
                 return
             done = index + 1 + taken
-        self._extend(rows, done, len(texts), ends)
+        self._extend(rows, done, len(texts))
         self._fed += len(texts)
 
-    def _extend(self, rows: Rows, start: int, end: int, ends: List[int]) -> None:
+    def _extend(self, rows: Rows, start: int, end: int) -> None:
         """Give the plain rows between two key lines to the open reports."""
         if start >= end or not self._open:
             return
         if rows.callers is None and "" in self._open:
-            size = ends[end - 1] - (ends[start - 1] if start else 0)
-            self._add(self._open[""], rows.wheres[end - 1], rows.texts[start:end], size, "")
+            self._add(self._open[""], rows.wheres[end - 1], rows.texts[start:end], "")
             return
         for index in range(start, end):
             caller = rows.caller(index)
             report = self._open.get(caller)
             if report is not None:
-                self._add(report, rows.wheres[index], [rows.texts[index]], len(rows.texts[index]), caller)
+                self._add(report, rows.wheres[index], [rows.texts[index]], caller)
 
-    def _add(self, report: Report, where: Where, texts: List[str], size: int, caller: str) -> None:
+    def _add(self, report: Report, where: Where, texts: List[str], caller: str) -> None:
         report.since_key += len(texts)
         if report.size > _REPORT_BYTES:
             report.truncated = True
         else:
-            report.size += size
+            report.size += sum(map(len, texts))
             report.texts.extend(texts)
             report.last = where
         if report.since_key > _PATIENCE:
@@ -160,7 +150,7 @@ class _Assembler:
                     return taken
         report = self._open.get(rows.caller(index))
         if report is not None:
-            self._add(report, rows.wheres[index], [text], len(text), rows.caller(index))
+            self._add(report, rows.wheres[index], [text], rows.caller(index))
         return 0
 
     # --- one handler per kind of key line: None means "not mine after all", else the number of extra rows used

@@ -11,8 +11,9 @@ Process names may hold any byte but NUL, so the numbers behind a name anchor it,
 """
 
 import functools
+import itertools
 import re
-from typing import Dict, List, NamedTuple, Optional, Pattern, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Pattern, Tuple
 
 from .patterns import lazy
 
@@ -73,9 +74,9 @@ class Kill(NamedTuple):
 _NO_KILL = Kill(None, 0, "", None, None, None, None, None, None, None, False)
 
 _TRIGGER = lazy(
-    r"(?P<comm>.*?) ?invoked\s+oom-killer:\s*(?:gfp_mask=(?P<mask>0x[0-9a-f]+|0)?(?:\((?P<flags>[^)\n]*)\))?)?"
-    r"(?:,\s*nodemask=(?P<nodes>[\d,-]+?|\(null\)))?(?:,\s*order=(?P<order>-?\d+))?"
-    r"(?:,\s*oom_adj=-?\d+)?(?:,\s*oom_score_adj=(?P<adj>-?\d+))?",
+    r"(.*?) ?invoked\s+oom-killer:\s*(?:gfp_mask=(0x[0-9a-f]+|0)?(?:\(([^)\n]*)\))?)?"
+    r"(?:,\s*nodemask=([\d,-]+?|\(null\)))?(?:,\s*order=(-?\d+))?(?:,\s*oom_adj=-?\d+)?"
+    r"(?:,\s*oom_score_adj=(-?\d+))?",
     re.S,
 )
 
@@ -85,23 +86,16 @@ def trigger(text: str) -> Optional[Trigger]:
     match = _TRIGGER.match(text[:_LONGEST])
     if not match:
         return None
-    return Trigger(
-        match.group("comm"),
-        match.group("mask"),
-        match.group("flags"),
-        match.group("nodes"),
-        _number(match.group("order")),
-        _number(match.group("adj")),
-    )
+    comm, mask, flags, nodes, order, adj = match.groups()
+    return Trigger(comm, mask, flags, nodes, _number(order), _number(adj))
 
 
 _STACK = lazy(
-    r"(?:.*?\b)??(?:CPU: (?P<cpu>\d+) (?:UID: (?P<uid>\d+) )?PID: (?P<pid>\d+) Comm: |"
-    r"Pid: (?P<old>\d+), comm: )(?P<rest>.*)",
+    r"(?:.*?\b)??(?:CPU: \d+ (?:UID: (\d+) )?PID: (\d+) Comm: |Pid: (\d+), comm: )(.*)",
     re.S,
 )
 _STACK_END = lazy(r"\s(?:Kdump: loaded |Not\s+tainted|Tainted: )")
-_KERNEL = lazy(r"\s(?P<kernel>\d+\.\d+[^\s#]*)")
+_KERNEL = lazy(r"\s(\d+\.\d+[^\s#]*)")
 
 
 def stack(text: str) -> Optional[Stack]:
@@ -109,16 +103,11 @@ def stack(text: str) -> Optional[Stack]:
     match = _STACK.match(text[:_LONGEST])
     if not match:
         return None
-    rest = match.group("rest")
-    ends = list(_STACK_END.finditer(rest[:512]))
-    comm = rest[: ends[0].start()] if ends else rest.split("\n")[0][:15].rstrip()
-    kernel = _KERNEL.search(rest, ends[0].end() if ends else 0)
-    return Stack(
-        comm,
-        _number(match.group("pid") or match.group("old")),
-        _number(match.group("uid")),
-        kernel and kernel.group("kernel"),
-    )
+    uid, pid, old_pid, rest = match.groups()
+    end = _STACK_END.search(rest[:512])
+    comm = rest[: end.start()] if end else rest.split("\n")[0][:15].rstrip()
+    kernel = _KERNEL.search(rest, end.end() if end else 0)
+    return Stack(comm, _number(pid or old_pid), _number(uid), kernel and kernel.group(1))
 
 
 _USAGE = lazy(r"(memory|memory\+swap|swap|kmem): usage (\d+)kB, limit (\d+)kB, failcnt (\d+)")
@@ -175,6 +164,7 @@ def stats(text: str, into: Dict[str, int]) -> None:
     into.update({key: int(value) for key, value in _NEW_STAT.findall(text)})
 
 
+Columns = Tuple[str, ...]
 # Columns of the task table by their header names: key, and how many bytes a unit has (None: count; 0: pages).
 _COLUMNS: Dict[str, Tuple[str, Optional[int]]] = {
     "uid": ("uid", None),
@@ -209,49 +199,70 @@ TASK_KEYS = [
 _TABLE_HEADER = lazy(r"\[ *pid *\]((?:\s+\w+)+?)\s+name\s*$")
 
 
-def table_header(text: str) -> Optional[List[str]]:
+def table_header(text: str) -> Optional[Columns]:
     """`[  pid  ]   uid  tgid total_vm … name`: the column names between pid and name."""
-    match = _TABLE_HEADER.match(text[:512])
-    return match.group(1).split() if match else None
+    return _table_header(text[:512])
+
+
+@functools.lru_cache(maxsize=16)
+def _table_header(text: str) -> Optional[Columns]:
+    match = _TABLE_HEADER.match(text)
+    return tuple(match.group(1).split()) if match else None
+
+
+class _Layout(NamedTuple):
+    """How to read the rows of a table with such columns."""
+
+    row: Pattern[str]
+    keys: List[str]
+    sources: List[List[Tuple[int, Optional[int]]]]  # of each key but the name: places in a row, and what a unit is
+    rss: Optional[int]
+
+
+@functools.lru_cache(maxsize=16)
+def _layout(columns: Columns) -> _Layout:
+    sources: Dict[str, List[Tuple[int, Optional[int]]]] = {key: [] for key in TASK_KEYS if key != "name"}
+    sources["pid"].append((0, None))
+    for place, column in enumerate(columns, 1):
+        key, unit = _COLUMNS.get(column, ("", None))
+        if key in sources or key == "oom_adj":
+            sources.setdefault(key, []).append((place, unit))
+    return _Layout(
+        re.compile(r"\[ *(\d{1,20})\]" + r"\s+(-?\d{1,20})" * len(columns) + r"\s(.*)", re.S),
+        list(sources) + ["name"],
+        list(sources.values()),
+        columns.index("rss") + 1 if "rss" in columns else None,
+    )
 
 
 def table(
-    columns: List[str], rows: List[str], page_size: Optional[int], most: Optional[int]
+    columns: Columns, rows: List[str], page_size: Optional[int], most: Optional[int]
 ) -> Tuple[List[Dict[str, object]], int]:
     """The task table: rows in bytes, largest resident set first, at most ``most``; and their number.
 
     Sizes in pages become None where the page size is unknown. Columns that no kernel here prints are left out.
     """
-    found = [match.groups() for match in map(_row(len(columns)).match, rows) if match]
+    layout = _layout(columns)
+    found = [match.groups() for match in map(layout.row.match, rows) if match]
+    total, rss = len(found), layout.rss
+    if most is not None and total > most and rss is not None:
+        found = sorted(found, key=lambda row: -int(row[rss]))[:most]
     if not found:
-        return [], 0
-    if most is not None and len(found) > most and "rss" in columns:
-        place = columns.index("rss") + 1
-        found_all, found = len(found), sorted(found, key=lambda row: -int(row[place]))[:most]
-    else:
-        found_all = len(found)
+        return [], total
     cells = list(zip(*found))
-    named: Dict[str, List[Optional[int]]] = {}
-    for place, column in enumerate(columns, 1):
-        key, unit = _COLUMNS.get(column, ("", None))
-        if key:
-            values = _column(cells[place], unit, page_size)
-            named[key] = _sum(named[key], values) if key in named else values
-    named["pid"] = _column(cells[0], None, None)
-    blank: List[Optional[int]] = [None] * len(found)
-    keys = [key for key in TASK_KEYS if key != "name"] + [key for key in ("oom_adj",) if key in named]
-    tasks: List[Dict[str, object]] = [
-        dict(zip(keys, values)) for values in zip(*[named.get(key, blank) for key in keys])
-    ]
-    for task, name in zip(tasks, cells[-1]):
-        task["name"] = name
+    values = [_values(cells, sources, page_size) for sources in layout.sources]
+    tasks: List[Dict[str, object]] = [dict(zip(layout.keys, each)) for each in zip(*values, cells[-1])]
     tasks.sort(key=_resident, reverse=True)
-    return tasks, found_all
+    return tasks, total
 
 
-@functools.lru_cache(maxsize=16)
-def _row(numbers: int) -> Pattern[str]:
-    return re.compile(r"\[ *(\d+)\]" + r"\s+(-?\d+)" * numbers + r"\s(.*)", re.S)
+def _values(
+    cells: List[Tuple[str, ...]], sources: List[Tuple[int, Optional[int]]], page_size: Optional[int]
+) -> Iterable[Optional[int]]:
+    """One key of every task: the sum of its columns."""
+    if not sources:
+        return itertools.repeat(None)
+    return functools.reduce(_sum, [_column(cells[place], unit, page_size) for place, unit in sources])
 
 
 def _column(cells: Tuple[str, ...], unit: Optional[int], page_size: Optional[int]) -> List[Optional[int]]:

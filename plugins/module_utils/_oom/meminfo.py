@@ -35,7 +35,6 @@ _PAGE_LINES = (
     ("pages shared", "shared_bytes"),
     ("pages non-shared", "non_shared_bytes"),
 )
-_PAGES = lazy(r"(\d+) ((?:total )?page\S*(?: \S+)*?)\s*$")
 _SWAP_LINE = lazy(r"(Free|Total) swap\s+= (\d+)kB")
 _PAGE_KEYS = dict(_PAGE_LINES)
 _SCALARS = tuple(dict.fromkeys(key for _words, key in _PAGE_LINES)) + ("swap_free_bytes", "swap_total_bytes")
@@ -104,10 +103,10 @@ def host_memory(texts: List[str], page: Optional[int]) -> Optional[Dict[str, Any
             if found:
                 scalars["swap_%s_bytes" % found.group(1).lower()] = int(found.group(2)[:18]) * 1024
         elif " page" in text[:32] and first.isdigit():
-            found = _PAGES.match(text)
-            key = _PAGE_KEYS.get(found.group(2)) if found else None
-            if found and key:
-                scalars[key] = int(found.group(1)[:18]) * page if page else None
+            count, _blank, words = text.rstrip().partition(" ")
+            key = _PAGE_KEYS.get(words)
+            if key and count.isdecimal():
+                scalars[key] = int(count[:18]) * page if page else None
                 seen = True
     if not seen:
         return None

@@ -55,7 +55,7 @@ def journal_row(record: Dict[str, Any]) -> Optional[Row]:
 
 
 def _integer(value: Any) -> Optional[int]:
-    return int(value) if isinstance(value, str) and value.isdigit() and len(value) < 20 else None
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 20 else None
 
 
 def _text(value: Any) -> Optional[str]:

@@ -63,7 +63,7 @@ class _Sections(NamedTuple):
     usage: Dict[str, Tuple[int, Optional[int], int]]
     stats_of: Optional[str]
     stats: Dict[str, int]
-    columns: Optional[List[str]]
+    columns: Optional[lines.Columns]
     rows: List[str]
     x86: bool
 
@@ -97,7 +97,7 @@ def event(report: Report, context: Context) -> Dict[str, Any]:
     limit_cgroup, victim_cgroup = printable(limit_cgroup), printable(victim_cgroup)
     return {
         "schema": SCHEMA,
-        "id": _identity(report, sections, summary),
+        "id": _identity(report, sections, summary, victims),
         "boot_id": _plain_id(printed.boot_id or context.boot_id),
         "machine_id": printed.machine_id or context.machine_id,
         "hostname": printable(printed.hostname or context.hostname),
@@ -144,8 +144,11 @@ def printable(text: Optional[str]) -> Optional[str]:
     r"""Text as strict UTF-8: a byte that is no UTF-8 becomes ``\xNN``, as dmesg prints it."""
     if text is None:
         return None
-    encoded = text.encode("utf-8", "surrogateescape")
-    return encoded.decode("utf-8", "backslashreplace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text
 
 
 def _clean(task: Dict[str, Any]) -> Dict[str, Any]:
@@ -167,15 +170,17 @@ def _sections(texts: List[str], stripped: str) -> _Sections:
     in_stats = x86 = False
     cpuset_due = " mems_allowed=" in stripped
     for index, text in enumerate(texts):
+        if text[:1] == " ":
+            continue
         if in_stats:
             key, _space, value = text.partition(" ")
             if value.isdecimal() and len(value) < 21 and key:
                 stats[key] = int(value)
                 continue
         head = _HEADS.get(text[:4])
-        if head is None:
-            if text[:1] == " ":
-                continue
+        if head == "x86":
+            x86 = True
+        elif head is None:
             if stack is None and "omm: " in text:
                 stack = lines.stack(text)
             elif in_stats and "\n" in text:
@@ -203,8 +208,6 @@ def _sections(texts: List[str], stripped: str) -> _Sections:
         elif head == "task":
             task_in = lines.task_in(text) or task_in
             in_stats = False
-        elif head == "x86":
-            x86 = True
     return _Sections(stack, cpuset, mems, task_in, usage, stats_of, stats, columns, rows, x86)
 
 
@@ -223,6 +226,14 @@ def _page_size(sections: _Sections, texts: List[str], kill: Optional[lines.Kill]
     return 4096 if sections.x86 else meminfo.page_size(texts)
 
 
+_SCOPES = {
+    "CONSTRAINT_NONE": "host",
+    "CONSTRAINT_MEMCG": "memcg",
+    "CONSTRAINT_CPUSET": "cpuset",
+    "CONSTRAINT_MEMORY_POLICY": "mempolicy",
+}
+
+
 def _scope(
     report: Report,
     sections: _Sections,
@@ -233,15 +244,10 @@ def _scope(
     """Scope and the kernel's own constraint word. Without a summary the other lines tell memcg from host."""
     constraint = summary.constraint if summary else None
     reason = (kill.reason if kill else None) or (report.selection.reason if report.selection else None) or ""
-    named = {"CONSTRAINT_MEMCG": "memcg", "CONSTRAINT_CPUSET": "cpuset", "CONSTRAINT_MEMORY_POLICY": "mempolicy"}
     if report.trigger and report.trigger.order == -1:
         return "sysrq", constraint
-    if constraint in named:
-        return named[constraint], constraint
-    if constraint == "CONSTRAINT_NONE":
-        return "host", constraint
     if constraint:
-        return "unknown", constraint
+        return _SCOPES.get(constraint, "unknown"), constraint
     if reason.startswith("Memory cgroup") or sections.task_in[0] or sections.task_in[1] or "memory" in sections.usage:
         return "memcg", None
     if "MPOL_BIND" in reason:
@@ -343,10 +349,12 @@ def fingerprint(victim: Dict[str, Any]) -> str:
     return "/".join(map(str, sizes))
 
 
-def _identity(report: Report, sections: _Sections, summary: Optional[lines.Summary]) -> str:
+def _identity(
+    report: Report, sections: _Sections, summary: Optional[lines.Summary], victims: List[Dict[str, Any]]
+) -> str:
     """16 hex digits of a digest over what every transport and every partial copy of the report carries."""
     if report.kills:
-        words = fingerprint(_victim(report.kills[0][0], None, "", None, report))
+        words = fingerprint(victims[0])
     else:
         trigger, stack = report.trigger, sections.stack
         words = "|".join(

@@ -10,6 +10,7 @@ from ansible_collections.oom.forensics.plugins.module_utils._oom import (
     events,
     framing,
     lines,
+    meminfo,
     patterns,
     report,
     rows,
@@ -39,6 +40,7 @@ BLOCKS = {
     "continued by nothing": ("anon 1", INDENT, "shmem 3"),
     "continued and escaped": ("anon\\x01 1", INDENT + "file\\x01 2"),
     "escaped": ("a\\x1bb", "c\\x0ad"),
+    "continued, and a backslash that escapes nothing": ("a\\b 1", INDENT + "file\\ 2"),
     "a prefix in a name": ("x gw kernel: [    1.000000] y invoked oom-killer: gfp_mask=0x0", "Mem-Info:"),
 }
 
@@ -178,6 +180,61 @@ def test_parts_of_a_prefix(prefix):
     assert rows.monotonic(prefix) == whole.monotonic_usec
     assert rows.place(whole) == (whole.position, whole.sequence)
     assert rows.monotonic(whole) == whole.monotonic_usec
+
+
+def test_numbers_longer_than_the_kernels_do_not_raise():
+    """int() refuses more than 4300 digits (Python 3.11 and newer)."""
+    header = "[  pid  ]   uid  tgid total_vm      rss oom_score_adj name"
+    row = "[      7]     0     7        1        1             %s x"
+    text = "\n".join(
+        ["a invoked oom-killer: gfp_mask=0x0, order=0, oom_score_adj=0", header, row % "0", row % ("1" * 5000)]
+    )
+    (event,) = events.parse([text.encode()])
+    assert [task["pid"] for task in event["tasks"]] == [7]
+
+
+def test_a_journal_time_that_is_no_decimal_does_not_raise():
+    kill = '"MESSAGE":"Out of memory: Killed process 7 (x) total-vm:4kB, anon-rss:4kB, file-rss:0kB"'
+    record = '{"_TRANSPORT":"kernel","__REALTIME_TIMESTAMP":"17953\u00b2",%s}\n' % kill
+    (event,) = events.parse([record.encode("utf-8")])
+    assert event["victims"][0]["pid"] == 7 and event["time"] is None
+
+
+def test_columns_of_one_key_are_summed():
+    columns = lines.table_header("[ pid ]   uid  tgid total_vm      rss nr_ptes nr_pmds swapents oom_score_adj name")
+    row = "[    9]  1000     9     8778     8383      22       3       10             0 my hog"
+    (task,), total = lines.table(columns, [row, "no row"], 4096, None)
+    assert total == 1
+    assert task["pgtables_bytes"] == 25 * 4096
+    assert list(task) == [key for key in lines.TASK_KEYS if key != "name"] + ["name"]
+
+
+def test_no_task_is_kept_where_none_is_wanted_and_all_are_counted():
+    columns = lines.table_header("[ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name")
+    rows = ["[  842]     0   842     3204      900      12        0             0 sh"] * 3
+    assert lines.table(columns, rows, 4096, 0) == ([], 3)
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("7 pages RAM", 28672),
+        ("7 pages RAM \t", 28672),
+        ("7  pages RAM", None),
+        ("7 pages RAM too", None),
+        ("7\u00b2 pages RAM", None),
+    ],
+)
+def test_page_lines(line, expected):
+    memory = meminfo.host_memory(["active_anon:1 inactive_anon:1 isolated_anon:0", line], 4096)
+    assert memory["ram_bytes"] == expected
+
+
+@pytest.mark.parametrize(
+    "text, shown", [("a b", "a b"), ("\u00e9", "\u00e9"), ("\udcff\u00e9", "\\xff\u00e9"), (None, None)]
+)
+def test_printable(text, shown):
+    assert report.printable(text) == shown
 
 
 def test_the_page_size_comes_from_the_row_of_the_victim_alone():
