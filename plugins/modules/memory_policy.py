@@ -37,15 +37,19 @@ options:
   force:
     description:
       - Risks to take.
-      - V(below_usage), a limit below what is in use and cannot be taken back. V(below_peak), a new or lower limit below
-        the peak. V(limits_exceed_memory), limits that add up to more than the memory less O(reserve).
+      - V(below_usage), a limit below what is in use and cannot be taken back, in memory or in memory and swap together.
+        V(below_peak), a new or lower limit below the peak. V(limits_exceed_memory), limits that add up to more than the
+        memory less O(reserve).
       - V(oom_group_on_infrastructure), a kill would take the process that holds a pod together.
         V(critical_unprotected), a tighter limit for a daemon that the host cannot do without and that nothing protects.
-        V(high_above_max), a memory_high that never acts.
+        V(high_above_max), a memory_high that never acts. V(exempt_included), a drop-in for all units of a prefix would
+        change a unit that a rule protects.
+      - A drop-in for all units of a prefix has the risks of those that run now.
     type: list
     elements: str
     choices:
-      [below_usage, below_peak, oom_group_on_infrastructure, critical_unprotected, high_above_max, limits_exceed_memory]
+      [below_usage, below_peak, oom_group_on_infrastructure, critical_unprotected, high_above_max, exempt_included,
+        limits_exceed_memory]
     default: []
   refused:
     description:

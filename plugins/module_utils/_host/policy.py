@@ -9,7 +9,7 @@ believed when the kernel has it.
 
 import contextlib
 import functools
-from typing import Any, Dict, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from .._policy import plan, rules, sizes
 from .._policy.model import Change, Step, Target
@@ -71,9 +71,10 @@ def _plan(host: run.Host, request: Request, runs: Sequence[Run]) -> Answer:
         declared=policy_record.declared(runs),
         unsupported=request.unsupported,
         uids=policy_survey.uids(request.policy.users),
+        refuse=_refused_by_manager,
     )
     return Answer(
-        changes=[_taken(change) for change in made.changes],
+        changes=made.changes,
         changed=False,
         unmatched=made.unmatched,
         idle=made.idle,
@@ -87,10 +88,10 @@ def _plan(host: run.Host, request: Request, runs: Sequence[Run]) -> Answer:
     )
 
 
-def _taken(change: Change) -> Change:
-    """The change, refused where its manager does not take this of all combinations."""
-    sentence = MANAGERS[change.target.manager].refusal(change.target, _wanted(change)) if _is_due(change) else None
-    return change._replace(outcome="refused", message=sentence) if sentence else change
+def _refused_by_manager(target: Target, wanted: Mapping[str, Any]) -> Optional[str]:
+    manager = MANAGERS.get(target.manager)
+    sentence: Optional[str] = manager.refusal(target, wanted) if manager else None
+    return sentence
 
 
 def _unreadable(error: Unreadable) -> str:

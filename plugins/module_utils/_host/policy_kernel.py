@@ -117,4 +117,14 @@ def usage(cgroup: Dict[str, Any]) -> Usage:
         cgroup["memory_peak"],
         sum(counted) if counted else None,
         (cgroup["events"] or {}).get("oom_kill"),
+        _swapped(cgroup),
     )
+
+
+def _swapped(cgroup: Dict[str, Any]) -> Optional[int]:
+    """Bytes in swap. v1 counts them only together with memory, which may have changed between the two readings."""
+    both = (cgroup["memsw"] or {}).get("current")
+    if both is None or cgroup["memory_current"] is None:
+        swapped: Optional[int] = cgroup["memory_swap_current"]
+        return swapped
+    return max(0, int(both - cgroup["memory_current"]))

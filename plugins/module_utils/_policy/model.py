@@ -50,6 +50,7 @@ class Usage(NamedTuple):
     peak: Optional[int]
     reclaimable: Optional[int]
     kills: Optional[int]
+    swap: Optional[int] = None
 
 
 class Target(NamedTuple):

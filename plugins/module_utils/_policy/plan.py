@@ -7,9 +7,10 @@ The change of one target is made as a whole or not at all. Each change here is u
 exempt; only what is planned is to be applied.
 """
 
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+import itertools
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import messages, risks, rules, sizes
+from . import messages, prefixes, risks, rules, sizes
 from .model import SETTINGS, SIZES, Change, Declared, Planned, PolicyError, Risk, Step, Target
 
 # They compare all that they are given.
@@ -23,6 +24,8 @@ _SOFT_LIMIT = "on cgroup v1 memory_low is a soft limit, which only acts below me
 
 # By manager, identity and setting.
 _Declarations = Mapping[Tuple[str, str, str], Declared]
+# Why the manager of a target does not take just these values together, as a sentence; None: it does.
+_Refuse = Callable[[Target, Mapping[str, Any]], Optional[str]]
 
 
 class HostFacts(NamedTuple):
@@ -40,6 +43,7 @@ class _Wishes(NamedTuple):
     force: Sequence[str]
     skip: bool
     declared: _Declarations
+    refuse: _Refuse
 
 
 class _Draft(NamedTuple):
@@ -57,6 +61,7 @@ def plan(
     unsupported: str = "fail",
     declared: Optional[_Declarations] = None,
     uids: Optional[Mapping[str, int]] = None,
+    refuse: _Refuse = lambda target, wanted: None,
 ) -> Planned:
     """What a policy changes of the targets.
 
@@ -66,19 +71,20 @@ def plan(
         change is refused, with `skip` that setting is left out.
     :arg declared: by manager, identity and setting: what a run set last.
     :arg uids: of those names in `policy.users` that the host knows.
+    :arg refuse: what the managers say of all values of a change together.
     """
-    wishes = _Wishes(host, tuple(force), unsupported == "skip", declared or {})
+    wishes = _Wishes(host, tuple(force), unsupported == "skip", declared or {}, refuse)
     governed = [(target, rules.matching(policy, target, uids or {})) for target in targets]
     drafts = [_draft(target, rule, wishes) for target, rule in governed if rule is not None]
+    drafts = [_for_all_units(draft, targets, drafts, wishes) for draft in drafts]
     limits = {target.path: risks.now(target).get("memory_max") for target in targets if target.path is not None}
-    before = risks.sums(limits)
-    drafts, after = _within_memory(drafts, limits, before, wishes)
+    drafts, after = _within_memory(drafts, targets, limits, wishes)
     used = {draft.change.rule for draft in drafts}
     return Planned(
         [_told(draft) for draft in drafts],
         len(targets) - len(drafts),
         tuple(rule.name for rule in policy.rules if rule.name not in used),
-        before.total,
+        risks.sums(limits).total,
         after,
     )
 
@@ -93,21 +99,42 @@ def _told(draft: _Draft) -> Change:
 
 
 def _draft(target: Target, rule: rules.Rule, wishes: _Wishes) -> _Draft:
-    if rule.exempt or (target.infrastructure and target.manager == "none"):
+    if rule.exempt or _is_pause(target):
         return _Draft(Change(target, rule.name, (), (), (), "exempt", ""), messages.Notes())
     wanted, refusals = _wanted(target, rule, wishes)
     if wishes.skip:
         wanted = {setting: value for setting, value in wanted.items() if setting not in refusals}
     wanted.update(_following(target, wanted))
     steps = tuple(_step(target, rule, setting, wanted[setting], wishes) for setting in SETTINGS if setting in wanted)
+    together = _together(target, steps, {} if wishes.skip else refusals, wishes)
     notes = messages.Notes(
-        {} if wishes.skip else refusals,
+        together,
         tuple((step, wishes.declared[_key(target, step.setting)].time) for step in steps if step.drifted),
         tuple(step for step in steps if _waits(target, step, wishes.host)),
     )
     left_out = messages.refusals(refusals) if wishes.skip else ()
     change = Change(target, rule.name, steps, risks.of_change(target, steps, wishes.force), left_out, "", "")
     return _decided(_Draft(change, notes))
+
+
+def _together(target: Target, steps: Iterable[Step], refusals: Mapping[str, str], wishes: _Wishes) -> Mapping[str, str]:
+    """Why the change as a whole cannot be made, by the settings to blame."""
+    changed = {step.setting: step.wanted for step in steps if step.changes}
+    sentence = wishes.refuse(target, changed) if changed and not refusals else None
+    return dict.fromkeys(changed, sentence) if sentence else refusals
+
+
+def _for_all_units(draft: _Draft, targets: Sequence[Target], drafts: Sequence[_Draft], wishes: _Wishes) -> _Draft:
+    """A draft for a prefix with the risks of the units that run; any other as it is."""
+    if draft.change.target.path is not None:
+        return draft
+    changes = [each.change for each in drafts]
+    exempt = {
+        each.target.path: each.rule for each in changes if each.outcome == "exempt" and not _is_pause(each.target)
+    }
+    found = prefixes.reached(draft.change, targets, changes)
+    more = prefixes.risks_of(draft.change, found, exempt, wishes.force)
+    return _decided(draft._replace(change=draft.change._replace(risks=draft.change.risks + more)))
 
 
 def _decided(draft: _Draft) -> _Draft:
@@ -119,6 +146,11 @@ def _decided(draft: _Draft) -> _Draft:
     else:
         outcome = "pending" if notes.waiting else "unchanged"
     return _Draft(change._replace(outcome=outcome), notes)
+
+
+def _is_pause(target: Target) -> bool:
+    """Whether it only holds the namespaces of a pod, and nobody here keeps its settings."""
+    return target.infrastructure and target.manager == "none"
 
 
 def _wanted(target: Target, rule: rules.Rule, wishes: _Wishes) -> Tuple[Dict[str, Any], Dict[str, str]]:
@@ -237,43 +269,46 @@ def _waits(target: Target, step: Step, host: HostFacts) -> bool:
 
 # --- all targets together
 
+# Of cgroups by path; None: no limit.
+_Limits = List[Tuple[str, Optional[int]]]
+
 
 def _within_memory(
-    drafts: List[_Draft], limits: Mapping[str, Optional[int]], before: risks.Sums, wishes: _Wishes
+    drafts: List[_Draft], targets: Sequence[Target], limits: Mapping[str, Optional[int]], wishes: _Wishes
 ) -> Tuple[List[_Draft], int]:
     """The drafts, those refused that make the limits add up to more than fits; and that sum, in bytes.
 
     Without what is refused, limits below it may count that did not: so again, until nothing more is refused.
     """
     host, forced = wishes.host, risks.LIMITS_EXCEED_MEMORY in wishes.force
+    before = risks.sums(limits)
     while True:
-        after = risks.sums(dict(limits, **_limits_after(drafts)))
-        adding = [_adds(draft.change, before, after) for draft in drafts]
+        new = [_new_limits(draft.change, targets, drafts) for draft in drafts]
+        after = risks.sums(dict(limits, **dict(itertools.chain.from_iterable(new))))
+        adding = [_adds(draft.change, each, before, after) for draft, each in zip(drafts, new)]
         if after.total <= host.memory_total - host.reserve or not any(adding):
             return drafts, after.total
         risk = risks.limits_exceed_memory(after.total, host.memory_total, host.reserve, forced)
         drafts = [_risking(draft, risk) if adds else draft for draft, adds in zip(drafts, adding)]
 
 
-def _limits_after(drafts: Iterable[_Draft]) -> Dict[str, Optional[int]]:
-    changes = (draft.change for draft in drafts if draft.change.outcome in ("planned", "pending"))
-    return {
-        change.target.path: step.wanted
-        for change in changes
-        for step in change.steps
-        if step.setting == "memory_max" and change.target.path is not None
-    }
-
-
-def _adds(change: Change, before: risks.Sums, after: risks.Sums) -> bool:
-    """Whether a change that is to be made makes the sum larger, and that is not yet said of it."""
+def _new_limits(change: Change, targets: Sequence[Target], drafts: Iterable[_Draft]) -> _Limits:
+    """What a change that is to be made, or waits for a start, limits each cgroup to that it is for."""
+    if change.outcome not in ("planned", "pending"):
+        return []
     path = change.target.path
-    if change.outcome != "planned" or path is None:
-        return False
-    if not any(step.setting == "memory_max" and step.changes for step in change.steps):
+    if path is not None:
+        return [(path, step.wanted) for step in change.steps if step.setting == "memory_max"]
+    found = prefixes.reached(change, targets, [draft.change for draft in drafts])
+    return [(each.target.path or "", each.settings["memory_max"]) for each in found if "memory_max" in each.settings]
+
+
+def _adds(change: Change, limits: _Limits, before: risks.Sums, after: risks.Sums) -> bool:
+    """Whether a change that is to be made makes the sum larger, and that is not yet said of it."""
+    if change.outcome != "planned" or not any(step.setting == "memory_max" and step.changes for step in change.steps):
         return False
     said = any(risk.name == risks.LIMITS_EXCEED_MEMORY for risk in change.risks)
-    return not said and after.exceeds(path, before)
+    return not said and any(after.exceeds(path, before) for path, _limit in limits)
 
 
 def _risking(draft: _Draft, risk: Risk) -> _Draft:

@@ -15,6 +15,7 @@ from .model import Risk, Step, Target
 from .sizes import shown
 
 LIMITS_EXCEED_MEMORY = "limits_exceed_memory"
+EXEMPT_INCLUDED = "exempt_included"
 # The kernel adds it to the badness, in thousandths of the memory: at -500 half of the memory is as if it were unused.
 _PROTECTING_SCORE = -500
 
@@ -52,18 +53,34 @@ def of_change(target: Target, steps: Sequence[Step], force: Any) -> Tuple[Risk, 
 
 def _below_usage(case: Case) -> Iterator[str]:
     current, reclaimable = case.target.usage.current, case.target.usage.reclaimable or 0
-    for setting in ("memory_max", "memory_high"):
-        if current is not None and case.tightens(setting) and case.wanted[setting] < current - reclaimable:
-            yield (
-                "{0} of {1} is below the {2} that it uses now and the kernel cannot take back "
-                "({3}, of which it can take {4}).".format(
-                    setting,
-                    shown(case.wanted[setting]),
-                    shown(current - reclaimable),
-                    shown(current),
-                    shown(reclaimable),
-                )
+    if current is None:
+        return
+    needed = current - reclaimable
+    found = [each for each in ("memory_max", "memory_high") if case.tightens(each) and case.wanted[each] < needed]
+    for setting in found:
+        yield (
+            "{0} of {1} is below the {2} that it uses now and the kernel cannot take back "
+            "({3}, of which it can take {4}).".format(
+                setting, shown(case.wanted[setting]), shown(needed), shown(current), shown(reclaimable)
             )
+        )
+    if "memory_max" not in found:
+        yield from _below_usage_with_swap(case, needed)
+
+
+def _below_usage_with_swap(case: Case, needed: int) -> Iterator[str]:
+    """What is in swap comes back to memory when it is used, and has to fit there."""
+    swapped = case.target.usage.swap or 0
+    limit, swap = case.after.get("memory_max"), case.after.get("memory_swap_max")
+    if not swapped or limit is None or swap is None or limit + swap >= needed + swapped:
+        return
+    if case.tightens("memory_max") or case.tightens("memory_swap_max"):
+        yield (
+            "memory_max of {0} and memory_swap_max of {1} together are below the {2} that it uses now and the kernel "
+            "cannot take back ({3} of memory and {4} of swap).".format(
+                shown(limit), shown(swap), shown(needed + swapped), shown(needed), shown(swapped)
+            )
+        )
 
 
 def _below_peak(case: Case) -> Iterator[str]:
@@ -114,7 +131,7 @@ _RISKS: Tuple[Tuple[str, Callable[[Case], Iterator[str]]], ...] = (
 )
 
 # What the option `force` takes.
-NAMES = tuple(name for name, _find in _RISKS) + (LIMITS_EXCEED_MEMORY,)
+NAMES = tuple(name for name, _find in _RISKS) + (EXEMPT_INCLUDED, LIMITS_EXCEED_MEMORY)
 
 
 # --- of all changes together

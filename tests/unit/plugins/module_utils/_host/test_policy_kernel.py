@@ -75,9 +75,18 @@ def test_the_adjustment_is_of_the_first_process_that_runs(tmp_path):
     assert "oom_score_adjust" not in policy_kernel.effective(host, PATH, [7])
 
 
-@pytest.mark.parametrize("version, files, reclaimable", [(1, v1(), 12288), (2, v2(), 12800)])
-def test_usage(tmp_path, version, files, reclaimable):
+@pytest.mark.parametrize(
+    "version, files, reclaimable, swap",
+    [
+        (1, v1(), 12288, None),
+        (1, dict(v1(), **{"memory.memsw.usage_in_bytes": 3 * MIB}), 12288, 2 * MIB),
+        (1, dict(v1(), **{"memory.memsw.usage_in_bytes": MIB - 4096}), 12288, 0),  # read a moment later
+        (2, v2(), 12800, 0),
+        (2, dict(v2(), **{"memory.swap.current": 8192}), 12800, 8192),
+    ],
+)
+def test_usage(tmp_path, version, files, reclaimable, swap):
     host = make(tmp_path, version, {PATH: files})
-    wanted = Usage(MIB, 2 * MIB, reclaimable, 3)
+    wanted = Usage(MIB, 2 * MIB, reclaimable, 3, swap)
     assert policy_kernel.usage(policy_kernel.read(host, PATH)) == wanted
     assert policy_kernel.usage(cgroups_of(host)[-1]) == wanted  # as a survey reads it

@@ -17,8 +17,8 @@ def refusing(sentence):
     return model.Ability(sentence, False, None, model.Survives(None, None, None))
 
 
-def usage(current=None, peak=None, reclaimable=None, kills=None):
-    return model.Usage(current, peak, reclaimable, kills)
+def usage(current=None, peak=None, reclaimable=None, kills=None, swap=None):
+    return model.Usage(current, peak, reclaimable, kills, swap)
 
 
 def target(path="/docker/" + CID, manager="docker", abilities=None, names=None, **more):
@@ -45,6 +45,12 @@ def container(number=0, engine="docker", parent="", **more):
     """A container with an id of its own."""
     path = "{0}/docker/{1:064x}".format(parent, 0xABCDEF000000 + number)
     return target(path, engine, **more)
+
+
+def scope(number=0, engine="docker", **more):
+    """A container that is a scope of systemd."""
+    unit = "{0}-{1:064x}.scope".format(engine, 0xABCDEF000000 + number)
+    return target("/system.slice/" + unit, engine, **dict({"unit": unit, "label": "it"}, **more))
 
 
 def service(unit="nginx.service", parent="/system.slice", **more):

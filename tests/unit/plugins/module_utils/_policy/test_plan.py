@@ -475,6 +475,33 @@ def test_the_process_of_a_pod_is_not_killed_with_a_group(settings, names):
     assert risky(settings, make.container(engine="podman", infrastructure=True)) == names
 
 
+@pytest.mark.parametrize(
+    "settings, usage, effective, names",
+    [
+        ({"memory_swap_max": 0}, make.usage(60 * MIB, swap=8 * MIB), {"memory_max": 64 * MIB}, ["below_usage"]),
+        ({"memory_swap_max": 0}, make.usage(60 * MIB, swap=4 * MIB), {"memory_max": 64 * MIB}, []),
+        ({"memory_swap_max": 0}, make.usage(60 * MIB, None, 4 * MIB, swap=8 * MIB), {"memory_max": 64 * MIB}, []),
+        ({"memory_swap_max": 0}, make.usage(60 * MIB, swap=8 * MIB), {"memory_max": None}, []),
+        ({"memory_swap_max": 0}, make.usage(60 * MIB), {"memory_max": 64 * MIB}, []),
+        ({"memory_max": "64M"}, make.usage(60 * MIB, swap=8 * MIB), {"memory_swap_max": MIB}, ["below_usage"]),
+        ({"memory_max": "64M"}, make.usage(60 * MIB, swap=8 * MIB), {"memory_swap_max": None}, []),
+        # That the memory alone does not fit is said once.
+        ({"memory_max": "32M"}, make.usage(60 * MIB, swap=8 * MIB), {"memory_swap_max": 0}, ["below_usage"]),
+    ],
+)
+def test_what_is_swapped_has_to_fit_too(settings, usage, effective, names):
+    assert risky(settings, make.service(usage=usage, effective=effective)) == names
+
+
+def test_the_message_of_what_is_swapped():
+    target = make.service(usage=make.usage(60 * MIB, swap=8 * MIB), effective={"memory_max": 64 * MIB})
+    (risk,) = change({"memory_swap_max": 0}, target).risks
+    assert risk.message == (
+        "memory_max of 64 MiB and memory_swap_max of 0 together are below the 68 MiB that it uses now and the kernel "
+        "cannot take back (60 MiB of memory and 8 MiB of swap)."
+    )
+
+
 def test_what_changes_nothing_is_no_risk():
     target = make.container(usage=make.usage(100 * MIB, 100 * MIB), effective={"memory_max": 64 * MIB})
     assert change({"memory_max": "64M"}, target).outcome == "unchanged"
@@ -617,9 +644,132 @@ def test_limits_that_were_too_large_before_are_no_risk_of_another_change():
 
 
 def test_a_drop_in_for_units_to_come_adds_nothing():
-    policy = rules.check([{"name": "r", "match": {"unit": "docker-.scope"}, "memory_max": "20G"}], None)
-    found = plan.plan(policy, [make.prefix()], GIB_16)
+    found = planned_for_all({"memory_max": "20G"})
     assert (outcomes(found), found.limits_after) == (["planned"], 0)
+
+
+# --- drop-ins for all units of a prefix
+
+UNLIMITED = {"memory_max": None, "memory_high": None, "memory_min": 0, "oom_group": False}
+
+
+def planned_for_all(settings, *targets, others=(), **options):
+    """The plan of one rule for docker-.scope, which comes last among the targets, and other rules before it."""
+    listed = list(others) + [dict({"name": "all", "match": {"unit": "docker-.scope"}}, **settings)]
+    return plan.plan(rules.check(listed, None), list(targets) + [make.prefix()], GIB_16, **options)
+
+
+def risks_for_all(settings, *targets, **options):
+    return [risk.name for risk in planned_for_all(settings, *targets, **options).changes[-1].risks]
+
+
+def test_a_running_unit_of_the_prefix_is_at_risk_as_if_it_were_meant():
+    running = make.scope(effective=UNLIMITED, usage=make.usage(500 * MIB, 600 * MIB), label="docker web")
+    (found,) = planned_for_all({"memory_max": "400M"}, running).changes
+    assert (found.outcome, [risk.name for risk in found.risks]) == ("refused", ["below_usage", "below_peak"])
+    assert found.risks[1].message == "docker web: memory_max of 400 MiB is below its peak of 600 MiB."
+    forced = planned_for_all({"memory_max": "400M"}, running, force=["below_usage", "below_peak"])
+    assert (outcomes(forced), forced.limits_after) == (["planned"], 400 * MIB)
+
+
+def test_of_many_units_one_is_named():
+    running = [make.scope(number, effective=UNLIMITED, usage=make.usage(1, 600 * MIB)) for number in range(3)]
+    (risk,) = planned_for_all({"memory_max": "400M"}, *running).changes[-1].risks
+    assert (
+        risk.message == "it: memory_max of 400 MiB is below its peak of 600 MiB. So are 2 more units of docker-.scope."
+    )
+
+
+@pytest.mark.parametrize(
+    "unit, effective, names",
+    [
+        ({}, UNLIMITED, ["below_peak"]),
+        ({}, dict(UNLIMITED, memory_max=500 * MIB), []),  # it was told that itself
+        ({"unit": "libpod-1.scope"}, UNLIMITED, []),
+        ({"unit": "docker-1.service"}, UNLIMITED, []),
+        ({"unit": "docker-.scope"}, UNLIMITED, []),
+        ({"unit": None}, UNLIMITED, []),
+        ({}, {}, []),  # the kernel has no such setting
+    ],
+)
+def test_whom_a_prefix_reaches(unit, effective, names):
+    running = make.scope(effective=effective, usage=make.usage(1, 450 * MIB), **unit)
+    assert risks_for_all({"memory_max": "400M"}, running) == names
+
+
+def test_what_came_from_the_prefix_itself_is_changed_with_it():
+    running = make.scope(effective=dict(UNLIMITED, memory_max=500 * MIB), usage=make.usage(1, 450 * MIB))
+    all_of_it = make.prefix(stored={"memory_max": 500 * MIB})
+    policy = rules.check([{"name": "all", "match": {"unit": "docker-.scope"}, "memory_max": "400M"}], None)
+    (found,) = plan.plan(policy, [running, all_of_it], GIB_16).changes
+    assert [risk.name for risk in found.risks] == ["below_peak"]
+
+
+def test_what_another_rule_gives_a_unit_holds_for_it():
+    own = {"name": "own", "match": {"engine": "docker"}, "memory_max": "1G"}
+    running = make.scope(effective=UNLIMITED, usage=make.usage(1, 600 * MIB))
+    found = planned_for_all({"memory_max": "400M"}, running, others=[own])
+    assert (outcomes(found), found.limits_after) == (["planned", "planned"], GIB)
+    low = planned_for_all({"memory_max": "400M"}, running, others=[dict(own, memory_max="500M")])
+    assert outcomes(low) == ["refused", "refused"]
+
+
+def test_the_limits_of_all_units_of_a_prefix_add_up():
+    running = [make.scope(number, effective=UNLIMITED) for number in range(2)]
+    assert risks_for_all({"memory_max": "8G"}, *running) == ["limits_exceed_memory"]
+    assert risks_for_all({"memory_max": "7G"}, *running) == []
+
+
+@pytest.mark.parametrize(
+    "settings, names",
+    [
+        ({"memory_max": "1G"}, ["exempt_included"]),
+        ({"oom_policy": "kill"}, ["exempt_included"]),
+        ({"memory_max": "max"}, []),  # it has none
+        ({"memory_min": "0"}, []),
+    ],
+)
+def test_who_is_exempt_is_not_reached_by_a_prefix(settings, names):
+    keep = {"name": "keep", "match": {"engine": "docker"}, "exempt": True}
+    running = make.scope(effective=UNLIMITED, label="docker db")
+    found = planned_for_all(settings, running, others=[keep]).changes[-1]
+    assert [risk.name for risk in found.risks] == names
+    if names:
+        assert found.risks[0].message == "docker db: Rule keep protects it, and docker-.scope is for it too."
+        assert planned_for_all(settings, running, others=[keep], force=names).changes[-1].outcome == "planned"
+
+
+def test_a_pod_and_a_critical_unit_of_a_prefix():
+    pod = make.scope(effective=UNLIMITED, infrastructure=True)
+    assert risks_for_all({"oom_policy": "kill"}, pod) == ["oom_group_on_infrastructure"]
+    listed = [{"name": "all", "match": {"unit": "systemd-.service"}, "memory_max": "1G"}]
+    targets = [make.service("systemd-journald.service", critical=True, effective=UNLIMITED)]
+    found = plan.plan(rules.check(listed, None), targets + [make.prefix("systemd-.service")], GIB_16)
+    assert [risk.name for risk in found.changes[0].risks] == ["critical_unprotected"]
+
+
+def test_a_drop_in_that_is_there_already_is_no_risk():
+    running = make.scope(effective=UNLIMITED, usage=make.usage(1, 600 * MIB))
+    policy = rules.check([{"name": "all", "match": {"unit": "docker-.scope"}, "memory_max": "400M"}], None)
+    (found,) = plan.plan(policy, [running, make.prefix(stored={"memory_max": 400 * MIB})], GIB_16).changes
+    assert (found.outcome, found.risks) == ("unchanged", ())
+
+
+# --- what a manager does not take
+
+
+@pytest.mark.parametrize("unsupported", ["fail", "skip"])
+def test_what_a_manager_does_not_take_of_all_combinations(unsupported):
+    found = planned(
+        {"memory_max": "1G", "memory_low": "2M"},
+        make.service(effective={"memory_max": None}),
+        make.service("b.service", effective={"memory_max": None}),
+        host=GIB_16,
+        unsupported=unsupported,
+        refuse=lambda target, wanted: "Not both." if target.identity == "b.service" and len(wanted) == 2 else None,
+    )
+    assert (outcomes(found), found.limits_after) == (["planned", "refused"], GIB)
+    assert found.changes[1].message.endswith("nothing of it is done. memory_max and memory_low: Not both.")
 
 
 # --- who is governed
@@ -663,6 +813,7 @@ def test_what_force_takes():
         "below_peak",
         "below_usage",
         "critical_unprotected",
+        "exempt_included",
         "high_above_max",
         "limits_exceed_memory",
         "oom_group_on_infrastructure",
