@@ -26,6 +26,7 @@ def shape(answer: Answer, state: str, with_diff: bool, max_bytes: int) -> Dict[s
         "changed": answer.changed,
         "msg": answer.failure or _summary(answer, state),
         "run": answer.run,
+        "last_run": answer.last_run,
         "interrupted": answer.interrupted,
         "counts": _counts(answer),
         "idle_rules": list(answer.idle),

@@ -54,6 +54,7 @@ POLICY_SPEC: Dict[str, Dict[str, Any]] = {
     "unsupported": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
     "lasting": {"type": "bool", "default": True},
     "run": {"type": "str"},
+    "newer_than": {"type": "str"},
     "window": {"type": "int", "default": 60},
     "max_pressure": {"type": "float", "default": 60.0},
     "state_path": {"type": "path", "default": DIRECTORY},

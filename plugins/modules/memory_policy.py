@@ -27,6 +27,7 @@ options:
       - V(verified) watches what the last run has changed for O(window) seconds, and fails if a process of it is killed
         for want of memory or waits for memory longer than O(max_pressure). Kills count from the start of the run.
       - V(rolled_back) gives what a run has changed back what it had. What was rolled back already is not done again.
+        Refused as a whole where a former limit is below what is in use now, unless O(force) has V(below_usage).
     type: str
     choices: [planned, applied, verified, rolled_back]
     default: planned
@@ -74,6 +75,12 @@ options:
   run:
     description:
       - The recorded run that O(state=verified) and O(state=rolled_back) are about. By default the last one.
+    type: str
+  newer_than:
+    description:
+      - With O(state=rolled_back), roll the last run back only if it is another one than this, which was the last one
+        before (RV(last_run)). Empty where there was none. So nothing older is undone after a task that died before it
+        could say which run it had begun. A run that still goes on is waited for.
     type: str
   window:
     description: Seconds that O(state=verified) watches, from 0 to 86400.
@@ -193,6 +200,12 @@ run:
   returned: always
   type: str
   sample: 000017-20261122T215030Z
+last_run:
+  description:
+    - The newest recorded run before this task, with O(state=planned) and O(state=applied). Null where there was none.
+  returned: always
+  type: str
+  sample: 000016-20261121T080000Z
 interrupted:
   description:
     - An earlier run that was cut off. Null where there is none. O(state=applied) goes on with it under its name.
@@ -354,7 +367,8 @@ def act(host, params, check_mode):
         return policy.applied(host, asked)
     if params["state"] == "verified":
         return policy.verified(host, asked.store, params["run"], params["window"], params["max_pressure"])
-    return policy_rollback.rolled_back(host, asked.store, params["run"], asked.lock_timeout, asked.check)
+    wanted = policy_rollback.Wanted(params["run"], params["newer_than"], asked.force)
+    return policy_rollback.rolled_back(host, asked.store, wanted, asked.lock_timeout, asked.check)
 
 
 def main():

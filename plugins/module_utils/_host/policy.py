@@ -76,6 +76,7 @@ def _plan(host: run.Host, request: Request, runs: Sequence[Run]) -> Answer:
     return Answer(
         changes=made.changes,
         changed=False,
+        last_run=runs[-1].id if runs else None,
         unmatched=made.unmatched,
         idle=made.idle,
         managers=found.managers,
@@ -125,8 +126,7 @@ def _is_due(change: Change) -> bool:
 
 
 def _refusal(changes: Sequence[Change], request: Request) -> Optional[str]:
-    complaint = work.complaint(changes, "refused") if request.refused == "fail" else None
-    return "Nothing was changed. {0}".format(complaint) if complaint else None
+    return work.refusal(changes) if request.refused == "fail" else None
 
 
 def _carry_out(host: run.Host, request: Request, unfinished: Optional[Run], answer: Answer) -> Answer:

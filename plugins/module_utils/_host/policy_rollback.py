@@ -5,43 +5,60 @@
 
 import contextlib
 import functools
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from .._policy import risks
 from .._policy.model import Ability, Change, Step, Survives, Target, Usage
-from . import policy_record, run
+from .._policy.wording import listed
+from . import policy_kernel, policy_record, run
 from . import policy_work as work
 from .policy_calls import ManagerError, VanishedError
 from .policy_record import Entry, Run, Store
 from .policy_work import MANAGERS, MOST_NAMED, Answer, Became, Key, Order, PolicyFailure, interrupted
 
 
-def rolled_back(host: run.Host, store: Store, identifier: Optional[str], lock_timeout: float, check: bool) -> Answer:
+class Wanted(NamedTuple):
+    """What is to be rolled back.
+
+    :ivar run: the id of a run; None: the last one. What was rolled back already is not done again, so that the run
+        before it stays as it is.
+    :ivar newer_than: only if it is another run than the one of this id, which was the last one once.
+    :ivar force: names of risks to take.
+    """
+
+    run: Optional[str] = None
+    newer_than: Optional[str] = None
+    force: Sequence[str] = ()
+
+
+def rolled_back(host: run.Host, store: Store, wanted: Wanted, lock_timeout: float, check: bool) -> Answer:
     """Give the workloads of a run back what they had before it.
 
-    :arg identifier: of the run; None: the last one. What was rolled back already is not done again, so that the run
-        before it stays as it is.
-
-    Goes on where an earlier rollback of the run ended early. Raises PolicyFailure, RecordError where nothing was done.
+    Goes on where an earlier rollback of the run ended early. A run that still goes on is waited for. Raises
+    PolicyFailure, RecordError where nothing was done.
     """
-    found, answer = _undoing(host, policy_record.read(store), identifier)
-    if check or found is None:
+    found, answer = _undoing(host, policy_record.read(store), wanted)
+    if check or (found is None and not policy_record.busy(store)):
         return answer
     with policy_record.locked(store, lock_timeout):
-        found, answer = _undoing(host, policy_record.read(store), identifier)
-        return _undo_all(host, store, found, answer) if found and not found.rolled_back else answer
+        found, answer = _undoing(host, policy_record.read(store), wanted)
+        if found is None or found.rolled_back or answer.failure:
+            return answer
+        return _undo_all(host, store, found, answer)
 
 
-def _undoing(host: run.Host, runs: Sequence[Run], identifier: Optional[str]) -> Tuple[Optional[Run], Answer]:
+def _undoing(host: run.Host, runs: Sequence[Run], wanted: Wanted) -> Tuple[Optional[Run], Answer]:
     """The run to roll back, if there is one, and what that would change."""
-    found = picked(runs, identifier)
-    if found is None:
+    found = picked(runs, wanted.run)
+    if found is None or found.id == wanted.newer_than:
         return None, Answer([], changed=False)
     _check_newer(runs, found)
     undoable = [entry for _number, entry in found.undoable()]
-    settings = work.settings_by_path(host) if undoable else {}
-    merged = _merged(undoable)
-    changes = [_reverse(entry, settings.get(entry.path, {})) for entry in merged]
-    return found, Answer(changes, changed=bool(changes), run=found.id, interrupted=interrupted(runs))
+    cgroups = work.cgroups_by_path(host, policy_kernel.RECLAIMABLE) if undoable else {}
+    changes = [_reverse(entry, cgroups.get(entry.path), wanted.force) for entry in _merged(undoable)]
+    failure = work.refusal(changes)
+    changed = not failure and any(change.outcome == "planned" for change in changes)
+    return found, Answer(changes, changed=changed, failure=failure, run=found.id, interrupted=interrupted(runs))
 
 
 def picked(runs: Sequence[Run], identifier: Optional[str]) -> Optional[Run]:
@@ -75,9 +92,35 @@ def _merged(undoable: Sequence[Entry]) -> List[Entry]:
     return list(found.values())
 
 
-def _reverse(entry: Entry, effective: Mapping[str, Any]) -> Change:
-    """A recorded change, the other way round."""
-    target = Target(
+def _reverse(entry: Entry, cgroup: Optional[Dict[str, Any]], force: Sequence[str]) -> Change:
+    """A recorded change, the other way round.
+
+    :arg cgroup: as it is now; None: it is gone, or the entry is for a prefix, which has none.
+    """
+    target = _target(entry, cgroup)
+    steps = tuple(_step(target, setting, row) for setting, row in entry.settings.items())
+    # To be above the peak of what is watched is the policy's concern. What is in use now would be killed.
+    found = tuple(risk for risk in risks.of_change(target, steps, force) if risk.name == _BELOW_USAGE)
+    change = Change(target, entry.rule, steps, found, (), "planned", " ".join([_GETS_BACK] + _drift(steps)))
+    if any(not risk.forced for risk in found):
+        said = [_WOULD_GET_BACK] + [risk.message for risk in found] + _drift(steps) + [_FORCE_IT]
+        return change._replace(outcome="refused", message=" ".join(said))
+    if cgroup is None and entry.path is not None and entry.manager != _KEEPS_FILES:
+        return change._replace(outcome="vanished", message=_HAS_ENDED)
+    return change
+
+
+_BELOW_USAGE = "below_usage"
+# Its drop-ins are there, and are to be taken back, also where the unit does not run.
+_KEEPS_FILES = "systemd"
+_GETS_BACK = "It gets back what it had before the run."
+_WOULD_GET_BACK = "It would get back what it had before the run."
+_FORCE_IT = "Force below_usage, or wait until it uses less."
+_HAS_ENDED = "It has ended since."
+
+
+def _target(entry: Entry, cgroup: Optional[Dict[str, Any]]) -> Target:
+    return Target(
         manager=entry.manager,
         identity=entry.identity,
         label=entry.label,
@@ -86,29 +129,36 @@ def _reverse(entry: Entry, effective: Mapping[str, Any]) -> Change:
         unit=entry.who.get("unit"),
         cgroup_version=0,
         stored={},
-        effective=dict(effective),
-        usage=Usage(None, None, None, None),
+        effective=policy_kernel.settings(cgroup) if cgroup else {},
+        usage=policy_kernel.usage(cgroup) if cgroup else Usage(None, None, None, None),
         abilities={},
         critical=False,
         infrastructure=False,
     )
-    steps = tuple(
-        Step(
-            setting,
-            declared=row["wanted"],
-            has_declared=True,
-            stored=None,
-            effective=effective.get(setting),
-            wanted=row["before"],
-            expression="before the run",
-            changes=True,
-            drifted=False,
-            # What the kernel does not tell now cannot be confirmed.
-            ability=Ability(None, row["live"] and setting in effective, None, Survives(None, None, None)),
-        )
-        for setting, row in entry.settings.items()
+
+
+def _step(target: Target, setting: str, row: Mapping[str, Any]) -> Step:
+    known = setting in target.effective
+    return Step(
+        setting,
+        declared=row["wanted"],
+        has_declared=True,
+        stored=None,
+        effective=target.effective.get(setting),
+        wanted=row["before"],
+        expression="before the run",
+        changes=True,
+        drifted=known and row["live"] and target.effective[setting] not in (row["wanted"], row["before"]),
+        # What the kernel does not tell now cannot be confirmed.
+        ability=Ability(None, row["live"] and known, None, Survives(None, None, None)),
     )
-    return Change(target, entry.rule, steps, (), (), "planned", "It gets back what it had before the run.")
+
+
+def _drift(steps: Iterable[Step]) -> List[str]:
+    told = [
+        "{0} to {1}".format(step.setting, work.shown(step.setting, step.effective)) for step in steps if step.drifted
+    ]
+    return ["Somebody has since changed {0}.".format(listed(told))] if told else []
 
 
 def _undo_all(host: run.Host, store: Store, found: Run, answer: Answer) -> Answer:

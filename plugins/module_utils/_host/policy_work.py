@@ -39,6 +39,7 @@ class Answer(NamedTuple):
     :ivar failure: why the task fails, as a sentence; None: it does not.
     :ivar run: the id of the recorded run that was made, rolled back or watched.
     :ivar interrupted: an earlier run that did not end: `run started done open`.
+    :ivar last_run: the newest recorded run that there was before.
     :ivar limits: `before_bytes after_bytes memory_total_bytes reserve_bytes`.
     :ivar watched: as of ``policy_watch.watch``.
     """
@@ -48,6 +49,7 @@ class Answer(NamedTuple):
     failure: Optional[str] = None
     run: Optional[str] = None
     interrupted: Optional[Dict[str, Any]] = None
+    last_run: Optional[str] = None
     unmatched: int = 0
     idle: Tuple[str, ...] = ()
     managers: Sequence[Dict[str, Any]] = ()
@@ -177,7 +179,7 @@ def confirm(host: run.Host, changes: Sequence[Change], became: Dict[Key, Became]
     waiting = {key: each for key, each in waiting.items() if each.settings}
     deadline = time.monotonic() + _CONFIRM_SECONDS
     while waiting:
-        settings = settings_by_path(host)
+        settings = _settings_by_path(host)
         wrong = {key: _wrong(each.settings, settings.get(each.path)) for key, each in waiting.items()}
         waiting = {key: waiting[key] for key, each in wrong.items() if each}
         if time.monotonic() >= deadline:
@@ -186,11 +188,15 @@ def confirm(host: run.Host, changes: Sequence[Change], became: Dict[Key, Became]
         time.sleep(_POLL_SECONDS if waiting else 0)
 
 
-def settings_by_path(host: run.Host) -> Dict[Optional[str], Dict[str, Any]]:
-    """What the kernel has, of every cgroup of the host."""
-    cgroups, _coverage = cgroupfs.read(host)
-    own = {cgroup["path"]: policy_kernel.settings(cgroup) for cgroup in cgroups}
+def cgroups_by_path(host: run.Host, with_stat: Sequence[str] = ()) -> Dict[Optional[str], Dict[str, Any]]:
+    """Every cgroup of the host as it is now; of a container the one that has its limits."""
+    cgroups, _coverage = cgroupfs.read(host, with_stat=with_stat)
+    own = {cgroup["path"]: cgroup for cgroup in cgroups}
     return {path: own.get(policy_kernel.inside(path) or path, own[path]) for path in own}
+
+
+def _settings_by_path(host: run.Host) -> Dict[Optional[str], Dict[str, Any]]:
+    return {path: policy_kernel.settings(cgroup) for path, cgroup in cgroups_by_path(host).items()}
 
 
 def _wrong(wanted: Mapping[str, Any], found: Optional[Mapping[str, Any]]) -> Optional[Became]:
@@ -200,14 +206,17 @@ def _wrong(wanted: Mapping[str, Any], found: Optional[Mapping[str, Any]]) -> Opt
     others = [setting for setting in wanted if setting not in found or found[setting] != wanted[setting]]
     if not others:
         return None
-    words = ("{0} is {1}, not {2}".format(each, _shown(found, each), _shown(wanted, each)) for each in others)
+    words = ("{0} is {1}, not {2}".format(each, _known(found, each), shown(each, wanted[each])) for each in others)
     return Became("failed", "The kernel does not have what was set: {0}.".format(", ".join(words)))
 
 
-def _shown(settings: Mapping[str, Any], name: str) -> str:
-    if name not in settings:
-        return "not known"
-    return sizes.shown(settings[name]) if name in SIZES else str(settings[name]).lower()
+def _known(settings: Mapping[str, Any], name: str) -> str:
+    return shown(name, settings[name]) if name in settings else "not known"
+
+
+def shown(setting: str, value: Any) -> str:
+    """A value for a sentence."""
+    return sizes.shown(value) if setting in SIZES else str(value).lower()
 
 
 def noted(writer: Writer, event: str) -> Optional[str]:
@@ -236,6 +245,12 @@ def complaint(changes: Sequence[Change], outcome: str) -> Optional[str]:
     named = " ".join("{0}: {1}".format(change.target.label, change.message) for change in found[:MOST_NAMED])
     more = " And {0} more.".format(len(found) - MOST_NAMED) if len(found) > MOST_NAMED else ""
     return "{0} {1}. {2}{3}".format(_counted(len(found), "change"), outcome, named, more)
+
+
+def refusal(changes: Sequence[Change]) -> Optional[str]:
+    """Why nothing at all is changed, if one of the changes is refused."""
+    complained = complaint(changes, "refused")
+    return "Nothing was changed. {0}".format(complained) if complained else None
 
 
 def sentence(error: ManagerError) -> str:

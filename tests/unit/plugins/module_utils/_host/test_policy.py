@@ -351,8 +351,8 @@ def test_a_damaged_record_stops_everything(lab):
 # --- roll back
 
 
-def rolled_back(lab, identifier=None, check=False):
-    return policy_rollback.rolled_back(lab.host, lab.store, identifier, 0, check)
+def rolled_back(lab, identifier=None, check=False, **which):
+    return policy_rollback.rolled_back(lab.host, lab.store, policy_rollback.Wanted(identifier, **which), 0, check)
 
 
 def test_everything_gets_back_what_it_had(lab):
@@ -395,6 +395,62 @@ def test_an_older_run_that_no_newer_one_touches(lab):
     lab.applied(rule("web2", memory_max="64M"))
     assert rolled_back(lab, first).changed is True
     assert limits(lab) == ["max", str(64 * MIB), "max"]
+
+
+def test_only_what_is_newer_than_a_run_is_rolled_back(lab):
+    assert policy.planned(lab.host, lab.request(WEB)).last_run is None
+    first = lab.applied(WEB).run
+    assert policy.planned(lab.host, lab.request(WEB)).last_run == first
+    assert rolled_back(lab, newer_than=first).changed is False
+    assert limits(lab) == [str(64 * MIB)] * 3
+    lab.applied(rule("web1", memory_max="128M"))
+    assert rolled_back(lab, newer_than=first).changed is True
+    assert rolled_back(lab, newer_than="").changed is False  # the newest is rolled back already
+
+
+def test_a_run_that_still_goes_on_is_waited_for_before_it_is_rolled_back(lab):
+    with policy_record.locked(lab.store, 0), pytest.raises(RecordError, match="Another run of a memory policy"):
+        rolled_back(lab, newer_than="")
+    assert rolled_back(lab, newer_than="").changed is False
+
+
+def test_a_rollback_below_what_is_in_use_is_refused_as_a_whole(lab):
+    lab.write("web1", "memory.max", 32 * MIB)
+    lab.applied(WEB)
+    lab.write("web1", "memory.current", 40 * MIB)
+    for check in (True, False):
+        answer = rolled_back(lab, check=check)
+        assert outcomes(answer) == {"web3": "planned", "web2": "planned", "web1": "refused"}
+        assert answer.failure.startswith(
+            "Nothing was changed. 1 change refused. docker web1: It would get back what it"
+        )
+        assert "memory_max of 32 MiB is below the 40 MiB that it uses" in answer.failure
+        assert answer.failure.endswith("Force below_usage, or wait until it uses less.")
+        assert (answer.changed, limits(lab)) == (False, [str(64 * MIB)] * 3)
+    assert rolled_back(lab, force=("below_usage",)).changed is True
+    assert limits(lab) == [str(32 * MIB), "max", "max"]
+
+
+def test_what_somebody_has_changed_since_is_told(lab):
+    lab.applied(WEB)
+    lab.write("web1", "memory.max", 512 * MIB)
+    answer = rolled_back(lab, check=True)
+    assert message(answer, "web1") == (
+        "It gets back what it had before the run. Somebody has since changed memory_max to 512 MiB."
+    )
+    assert message(answer, "web2") == "It gets back what it had before the run."
+    assert [change.steps[0].drifted for change in answer.changes] == [False, False, True]
+
+
+def test_check_mode_knows_what_has_ended(lab):
+    lab.applied(WEB)
+    lab.remove("web2")
+    foreseen = rolled_back(lab, check=True)
+    assert outcomes(foreseen) == {"web3": "planned", "web2": "vanished", "web1": "planned"}
+    lab.remove("web1")
+    lab.remove("web3")
+    assert rolled_back(lab, check=True).changed is False
+    assert rolled_back(lab).changed is False
 
 
 def test_there_is_no_such_run(lab):
