@@ -36,6 +36,41 @@ def chunks():
 kills = sum(event['kill_lines'] for event in events.parse(chunks()))
 print(kills)
 """
+# What no parser in Python does without, though it be handed everything else: words out of bytes, numbers out of words,
+# dicts out of both. The shapes of the dicts are those of the file's own events.
+FLOOR = """
+import sys, time
+sys.path.insert(0, {path!r})
+from ansible_collections.oom.forensics.plugins.module_utils._oom import events
+with open({file!r}, 'rb') as stream:
+    data = stream.read()
+dicts, numbers = [], []
+def take(value):
+    if isinstance(value, dict):
+        dicts.append((list(value), list(value.values())))
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            take(each)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        numbers.append(str(value))
+for event in events.parse([data]):
+    take(event)
+def bare():
+    for line in open({file!r}, 'rb'):
+        pass
+def least():
+    for line in data.splitlines():
+        line.split()
+    for number in numbers:
+        int(number)
+    for keys, values in dicts:
+        dict(zip(keys, values))
+for function in (bare, least):
+    start = time.perf_counter()
+    function()
+    print(time.perf_counter() - start)
+"""
 
 
 def report(name):
@@ -127,6 +162,13 @@ def paired(path, rounds):
     return ratio, seconds, max(pair[1][1] for pair in pairs), pairs[0][1][2]
 
 
+def floor(path, rounds):
+    """Seconds of a bare line loop, and of what a parser cannot do without, in one process each round; medians."""
+    code = FLOOR.format(path=os.path.join(ROOT, ".collections"), file=path)
+    outputs = [run(code, dict(os.environ))[2].split() for _round in range(rounds)]
+    return [statistics.median(map(float, side)) for side in zip(*outputs)]
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--size", type=int, default=200, help="MB of each file")
@@ -158,6 +200,13 @@ def main():
                 % (name, real, real / seconds[0], real / seconds[1], ratio, least or "", rss, kills)
             )
             os.unlink(path)
+        reports(path, options.size * 50000)
+        real = os.path.getsize(path) / 1e6
+        bare, least = floor(path, options.rounds)
+        print(
+            "%-34s %6d %7.0f %9.1f %8.3f"
+            % ("reports: words, numbers and dicts", real, real / bare, real / least, bare / least)
+        )
 
 
 if __name__ == "__main__":

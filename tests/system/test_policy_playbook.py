@@ -10,6 +10,7 @@ result.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -68,8 +69,9 @@ def play(tmp_path):
     """Runs a playbook in a folder of its own, with no facts as variables."""
     (tmp_path / "ansible.cfg").write_text("[connection]\npipelining = true\n[inventory]\n")
 
-    def run(playbook, *arguments, collections=ROOT / ".collections"):
+    def run(playbook, *arguments, collections=ROOT / ".collections", before_path=""):
         known = {
+            "PATH": before_path + os.environ["PATH"],
             "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(collections),
             "ANSIBLE_CONNECTION_PLUGINS": str(PROJECTS / "connection_plugins"),
@@ -245,6 +247,80 @@ def test_a_host_that_is_lost_while_it_is_watched_gets_back_what_it_had(docker, p
     assert json.loads(seen.read_text())["verified"]["unreachable"]
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_a_host_that_is_lost_while_it_is_changed_gets_back_what_it_had(docker, policy, tmp_path, done):
+    """An older run on record stays as it is, whether or not the host has begun another one."""
+    identifier = docker.run("victim", "--memory", "256m", "--memory-swap", "256m")
+    rule = {"name": "more", "match": {"name": "victim"}, "memory_max": "128M", "memory_swap_max": 0}
+    assert policy("-e", "oom_hosts=first", "-e", variables(tmp_path, mode="apply", rules=[rule])).status == 0
+    (tmp_path / "plan").write_text("1")
+    lost = {"ansible_connection": "lossy", "lossy_file": str(tmp_path / "plan"), "lossy_done": done}
+    known = variables(tmp_path, mode="apply", rules=[dict(rule, memory_max="64M")])
+    run = policy("-e", "oom_hosts=here", "-e", known, "-e", json.dumps(lost))
+    assert run.status == 2
+    assert "first could not be reached any more while the policy was applied." in run.words
+    assert ("There is nothing to roll back." in run.words) is not done
+    assert limits(docker, identifier) == same(128 * MIB)
+    assert len(list((tmp_path / "state-of-first" / "runs").iterdir())) == 1 + done
+    assert not re.search("^second ", run.output, re.M)
+    (seen,) = (tmp_path / "oom-evidence" / "policy").iterdir()
+    assert json.loads(seen.read_text())["applied"]["unreachable"]
+
+
+# The module's own process is who calls docker. Once it is killed, the update that it began goes on.
+KILLED_AT_SECOND_UPDATE = """#!/bin/sh
+case "$*" in *update*)
+    echo >>{0}/updates
+    if [ $(wc -l <{0}/updates) = 2 ]; then kill -9 $PPID; fi
+esac
+exec {1} "$@"
+"""
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """What to put before PATH, so that the module is killed at its second change, once."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "docker").write_text(KILLED_AT_SECOND_UPDATE.format(tmp_path, shutil.which("docker")))
+    (folder / "docker").chmod(0o755)
+    return f"{folder}{os.pathsep}"
+
+
+def test_what_a_killed_task_has_changed_is_rolled_back(docker, policy, killed, tmp_path):
+    identifiers = [docker.run(name, "--memory", "256m", "--memory-swap", "256m") for name in ("one", "two")]
+    rule = {"name": "less", "match": {"name": "*"}, "memory_max": "64M", "memory_swap_max": 0}
+    known = variables(tmp_path, mode="apply", rules=[rule])
+    run = policy("-e", "oom_hosts=here", "-e", known, before_path=killed)
+    assert run.status == 2
+    assert [limits(docker, each) for each in identifiers] == [same(256 * MIB)] * 2
+    assert run.row("one", "memory_max")[-2] == "rolled_back"
+    assert not re.search("^second ", run.output, re.M)
+
+
+def test_a_kill_in_the_window_of_a_run_that_was_gone_on_with_is_rolled_back(docker, policy, killed, tmp_path):
+    """The run was cut off behind its last change, so that nothing is left to be changed."""
+    docker.run("idle", "--memory", "256m", "--memory-swap", "256m")
+    needy = docker.run("needy", "--memory", "256m", "--memory-swap", "256m")
+    rule = {"name": "less", "match": {"name": "*"}, "memory_max": "64M", "memory_swap_max": 0}
+    options = {"state": "applied", "rules": [rule], "state_path": f"{tmp_path}/state-of-first"}
+    cut = subprocess.run(
+        [str(BIN / "ansible"), "localhost", "-m", "oom.forensics.memory_policy", "-a", json.dumps(options)],
+        cwd=tmp_path,
+        env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".collections"), PATH=killed + os.environ["PATH"]),
+        check=False,
+    )
+    assert cut.returncode != 0
+    wait_for(lambda: limits(docker, needy) == same(64 * MIB), "the update that went on alone", 60)
+    docker.exec(needy, "busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1", check=False)
+    assert docker.kills(needy) == 1
+
+    run = policy("-e", "oom_hosts=first", "-e", variables(tmp_path, mode="apply", rules=[rule]))
+    assert run.status == 2
+    assert "1 process of docker needy was killed for want of memory" in run.words
+    assert limits(docker, needy) == same(256 * MIB)
+
+
 def test_a_host_that_is_not_there_ends_the_run_behind_its_batch(policy, tmp_path):
     known = variables(tmp_path, rules=[{"name": "web", "match": {"name": "web"}, "memory_max": "64M"}])
     run = policy("-e", "oom_hosts=gone,first,second", "-e", "oom_serial=2", "-e", known)
@@ -281,7 +357,7 @@ def test_without_hosts_nobody_is_touched(policy, tmp_path):
 def test_without_a_policy_nobody_is_touched(policy):
     run = policy("-e", "oom_hosts=here")
     assert run.status == 2
-    assert "There is no policy for first" in run.words
+    assert "first: There is no policy for first" in run.words
     assert "Plan the changes" not in run.output
     assert not re.search("^second ", run.output, re.M)
 

@@ -12,7 +12,8 @@ DOCUMENTATION = """
 name: lossy
 short_description: This machine, over a connection that is lost once
 description:
-  - As C(local), until the commands of O(lossy_file) are used up. Then one command does not get through.
+  - As C(local), until the commands of O(lossy_file) are used up. Then one command does not get through, or nobody hears
+    its end.
 extends_documentation_fragment: [connection_pipelining]
 options:
   lossy_file:
@@ -21,6 +22,12 @@ options:
     required: true
     vars:
       - name: lossy_file
+  lossy_done:
+    description: Whether the command is done, and only its end is not heard.
+    type: bool
+    default: false
+    vars:
+      - name: lossy_done
 """
 
 
@@ -33,6 +40,8 @@ class Connection(local.Connection):
             left = int(file.read_text())
             if left == 0:
                 file.unlink()
+                if self.get_option("lossy_done"):
+                    super().exec_command(*arguments, **options)
                 raise AnsibleConnectionFailure("The connection was lost.")
             file.write_text(str(left - 1))
         return super().exec_command(*arguments, **options)
