@@ -18,8 +18,28 @@ from typing import NamedTuple
 
 from _tools import CHECKOUT, find_python, make_venv, require
 
-# Each playbook, and the document that it writes beside the spool.
-PLAYBOOKS = {"playbooks/collect_oom.yml": "events.json", "playbooks/audit_memory.yml": "findings.json"}
+
+class Play(NamedTuple):
+    """A playbook with its arguments, how it has to end, and what it prints and writes beside the spool."""
+
+    playbook: str
+    arguments: tuple[str, ...] = ()
+    status: int = 0
+    says: str = ""
+    writes: str = ""
+
+
+# A policy that no host takes. In check mode, so that nothing is changed even if one did.
+REFUSED = {
+    "oom_hosts": "localhost",
+    "container_memory_policy_mode": "apply",
+    "container_memory_policy_rules": [{"name": "lowest", "match": {"cgroup": "*"}, "memory_max": "4K"}],
+}
+PLAYS = (
+    Play("playbooks/collect_oom.yml", writes="events.json"),
+    Play("playbooks/audit_memory.yml", writes="findings.json"),
+    Play("playbooks/apply_memory_policy.yml", ("--check", "-e", json.dumps(REFUSED)), 2, "Nothing was changed. "),
+)
 
 
 class Core(NamedTuple):
@@ -44,17 +64,16 @@ def core_bin(core: Core) -> pathlib.Path | None:
     return make_venv(f"core-{core.name}", python, list(core.install)) if python else None
 
 
-def play(tools: pathlib.Path, playbook: str, written: str, interpreter: str | None) -> str:
+def play(tools: pathlib.Path, wanted: Play, interpreter: str | None) -> str:
     """Run a playbook with a temporary spool; an empty string, or what went wrong.
 
     `interpreter` is the target's Python; None leaves it to the shipped inventory: the controller's own.
     """
     with tempfile.TemporaryDirectory(prefix="oom-forensics-") as folder:
-        spool = pathlib.Path(folder, "spool")
-        variables = {"oom_evidence_spool": str(spool)}
+        variables = {"oom_evidence_spool": str(pathlib.Path(folder, "spool"))}
         if interpreter:
             variables["ansible_python_interpreter"] = interpreter
-        command = [str(tools / "ansible-playbook"), playbook, "-e", json.dumps(variables)]
+        command = [str(tools / "ansible-playbook"), wanted.playbook, *wanted.arguments, "-e", json.dumps(variables)]
         done = subprocess.run(
             command,
             cwd=CHECKOUT,
@@ -65,13 +84,22 @@ def play(tools: pathlib.Path, playbook: str, written: str, interpreter: str | No
             errors="replace",
             check=False,
         )
-        if done.returncode:
-            return f"{done.stdout}\nansible-playbook ended with {done.returncode}"
-        documents = list(pathlib.Path(folder).rglob(written))
+        problem = "\n".join(_problems(wanted, done.returncode, done.stdout, pathlib.Path(folder)))
+        return f"{done.stdout}\n{problem}" if problem else ""
+
+
+def _problems(wanted: Play, status: int, output: str, folder: pathlib.Path) -> Iterator[str]:
+    if status != wanted.status:
+        yield f"{wanted.playbook} ended with {status}, not {wanted.status}"
+    # The words of the failure itself, and not only those of the task that it comes from.
+    if wanted.says and output.count(wanted.says) < 2:
+        yield f"{wanted.playbook} does not say twice: {wanted.says}"
+    if wanted.writes:
+        documents = list(folder.rglob(wanted.writes))
         if len(documents) != 1:
-            return f"{done.stdout}\n{len(documents)} files named {written} instead of one"
-        json.loads(documents[0].read_text(encoding="utf-8"))
-        return ""
+            yield f"{len(documents)} files named {wanted.writes} instead of one"
+        for document in documents:
+            json.loads(document.read_text(encoding="utf-8"))
 
 
 def version_of(tools: pathlib.Path) -> str:
@@ -99,7 +127,7 @@ def check(core: Core) -> int:
         failures += require(f"Python {core.target} is not on this machine, so ansible-core {version} did not run on it")
     for label, interpreter in targets:
         started = time.monotonic()
-        problem = "\n".join(filter(None, (play(tools, *each, interpreter) for each in PLAYBOOKS.items())))
+        problem = "\n".join(filter(None, (play(tools, each, interpreter) for each in PLAYS)))
         failures += bool(problem)
         verdict = f"FAILED\n{problem}" if problem else "ok"
         print(f"ansible-core {version} on {label}: {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
