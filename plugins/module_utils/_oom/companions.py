@@ -15,6 +15,7 @@ A line of syslog text has no such fields. Its tag and process number are all the
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from .patterns import lazy
 from .rows import Stamp, stamp
 
 _LONGEST = 16 * 1024
@@ -62,7 +63,7 @@ _BY_TAG = {tag: each for each in PROGRAMS for tag in each.tags}
 
 # Set by the journald log drivers of Docker and Podman on every line that a container prints.
 _OF_CONTAINERS = ("CONTAINER_ID", "CONTAINER_ID_FULL", "CONTAINER_NAME", "CONTAINER_TAG")
-_USER_MANAGER = re.compile(r"user@([0-9]{1,10})\.service")
+_USER_MANAGER = lazy(r"user@([0-9]{1,10})\.service")
 # oomd writes its kills to /dev/kmsg; the kernel gives user space's writes a facility that is not its own (0).
 OOMD_KMSG = "oomd kill: "
 _LATEST_USEC = 600 * 1000000  # journald may read a record so much later than it was sent
@@ -125,7 +126,7 @@ def _stamp(record: Dict[str, Any]) -> Stamp:
     )
 
 
-_CONMON_SCOPE = re.compile(r"(?:libpod|crio)-conmon-([0-9a-f]{12,64})\.scope")
+_CONMON_SCOPE = lazy(r"(?:libpod|crio)-conmon-([0-9a-f]{12,64})\.scope")
 
 
 def _container_id(record: Dict[str, Any], program: str) -> Optional[str]:
@@ -158,17 +159,17 @@ _CLOCK = (
     r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?"
     r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)"
 )
-_LINE = re.compile(
+_LINE = lazy(
     r"(?:<\d{1,3}>)?(?P<clock>" + _CLOCK + r") (?P<host>\S{1,255}) "
     r"(?P<tag>[\w.-]{1,64})(?:\[(?P<pid>\d{1,10})\])?: ?(?P<text>.*)",
     re.DOTALL,
 )
-_LINE_5424 = re.compile(
+_LINE_5424 = lazy(
     r"(?:<\d{1,3}>1 )?(?P<clock>" + _CLOCK + r") (?P<host>\S{1,255}) "
     r"(?P<tag>[\w.-]{1,64}) (?P<pid>\d{1,10}|-) \S{1,64} (?:-|\[[^\]]{0,1024}\]) (?P<text>.*)",
     re.DOTALL,
 )
-_KMSG_STAMP = re.compile(r"\[ *\d{1,12}\.\d{6}\] ?")
+_KMSG_STAMP = lazy(r"\[ *\d{1,12}\.\d{6}\] ?")
 
 
 def from_text(line: str) -> Optional[Said]:

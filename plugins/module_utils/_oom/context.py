@@ -4,10 +4,10 @@
 """What other logs say of a kill: systemd's, the container engines', kubelet's lines, joined to events. Private."""
 
 import bisect
-import re
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
 from . import companions, report
+from .patterns import lazy
 from .rows import stamp
 from .times import Context, iso, when
 
@@ -46,7 +46,7 @@ class _Rule(NamedTuple):
 def _rule(
     program: str, pattern: str, killer: Optional[str] = None, detail: Optional[str] = None, reach: float = _AT_ONCE
 ) -> _Rule:
-    return _Rule(program, re.compile(pattern), re.compile(detail) if detail else None, killer, reach)
+    return _Rule(program, lazy(pattern), lazy(detail) if detail else None, killer, reach)
 
 
 _UNIT = r"\A(?P<unit>\S{1,256}): "
@@ -120,9 +120,9 @@ def shown(text: str) -> str:
     return report.printable(text[:_MESSAGE]) or ""
 
 
-_PODMAN_EVENT = re.compile(r".*\bcontainer (?:died|oom) [0-9a-f]{64}(?= \()")
-_IMAGE = re.compile(r"(?<=\()image=[^,()]*")
-_NAME = re.compile(r"(?<=, )name=[^,()]*")
+_PODMAN_EVENT = lazy(r".*\bcontainer (?:died|oom) [0-9a-f]{64}(?= \()")
+_IMAGE = lazy(r"(?<=\()image=[^,()]*")
+_NAME = lazy(r"(?<=, )name=[^,()]*")
 
 
 def entry(one: Fact) -> Dict[str, Any]:
@@ -139,9 +139,9 @@ def entry(one: Fact) -> Dict[str, Any]:
 # --- join -----------------------------------------------------------------------------------------------------------
 
 _Name = Tuple[Optional[str], str, int, str]  # killer, kind, user, name
-_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{12,64}(?![0-9a-f])")
+_ID = lazy(r"(?<![0-9a-f])[0-9a-f]{12,64}(?![0-9a-f])")
 _SUFFIXES = (".service", ".scope", ".slice", ".mount", ".socket", ".swap")
-_USER_MANAGER = re.compile(r"user@([0-9]{1,10})\.service")
+_USER_MANAGER = lazy(r"user@([0-9]{1,10})\.service")
 _LONGEST_PATH = 4096
 
 

@@ -18,6 +18,7 @@ import re
 from typing import Any, Callable, Deque, Dict, List, Match, NamedTuple, Optional, Tuple
 
 from . import companions, context, lines, report, workload
+from .patterns import lazy
 from .rows import Stamp
 from .times import Context, iso, when
 
@@ -145,7 +146,7 @@ class Killers:
 _PERCENT = r"[0-9.,]{1,20}%"
 # Greedy: a cgroup may have a name like the rest of the line.
 _TARGET = r"(?:Killed (?P<killed>/.*)|Marked (?P<marked>/.*) for killing)"
-_OOMD_PRESSURE = re.compile(
+_OOMD_PRESSURE = lazy(
     _TARGET
     + r" due to memory pressure for (?P<limit>/\S*) being "
     + _PERCENT
@@ -154,12 +155,12 @@ _OOMD_PRESSURE = re.compile(
     + r" for > [^\n]{1,80} with reclaim activity",
     re.DOTALL,
 )
-_OOMD_SWAP = re.compile(
+_OOMD_SWAP = lazy(
     _TARGET + r" due to memory used \(\d{1,20}\) / total \(\d{1,20}\) and "
     r"swap used \(\d{1,20}\) / total \(\d{1,20}\) being more than " + _PERCENT,
     re.DOTALL,
 )
-_OOMD_DRY = re.compile(r"oomd dry-run: Would have tried to kill (?P<cgroup>/.*) with recurse=\w{1,5}", re.DOTALL)
+_OOMD_DRY = lazy(r"oomd dry-run: Would have tried to kill (?P<cgroup>/.*) with recurse=\w{1,5}", re.DOTALL)
 
 
 def _systemd_oomd(killers: Killers, writer: _Writer, said: companions.Said) -> None:
@@ -181,7 +182,7 @@ def _one_wording(text: str) -> str:
     return text[len("Killed ") :].replace(" for killing due to", " due to")
 
 
-_OF_UNIT = re.compile(r"(?P<unit>\S{1,256}): systemd-oomd killed (?:\d{1,18}|some) process\(es\) in this unit\.")
+_OF_UNIT = lazy(r"(?P<unit>\S{1,256}): systemd-oomd killed (?:\d{1,18}|some) process\(es\) in this unit\.")
 
 
 def _systemd(killers: Killers, _writer: _Writer, said: companions.Said) -> None:
@@ -202,16 +203,16 @@ def _of_unit(said: companions.Said, found: Match[str]) -> _Kill:
 # --- earlyoom: 1.0 … 1.2 "Killing", 1.3 "sending", 1.4 … 1.7 with uid, 1.8 "oom_score" and the command line ---------
 
 _NUMBER = r"-?\d{1,18}"
-_EARLYOOM = re.compile(
+_EARLYOOM = lazy(
     r'(?:sending SIG(?:TERM|KILL) to|killing) process (?P<pid>\d{1,10})(?: uid (?P<uid>\d{1,10}))? "(?P<comm>.{0,64}?)"'
     r"(?: with signal \d{1,2})?: (?:badness|oom_score) (?P<score>" + _NUMBER + r")"
     r"(?:, oom_score_adj (?P<adj>" + _NUMBER + r"))?(?:, badness " + _NUMBER + r" KiB)?"
     r", VmRSS \d{1,18} MiB(?:, (?:cmdline|ordering) .*)?",
     re.DOTALL,
 )
-_EARLYOOM_FIRST = re.compile(r"Killing process (?P<pid>\d{1,10}) (?P<comm>.{1,64})")
-_EARLYOOM_ENDED = re.compile(r"process (?:-?\d{1,10} )?exited after ")
-_EARLYOOM_FAILED = re.compile(r"kill failed: (?P<reason>.{1,80})|process -?\d{1,10} did not exit")
+_EARLYOOM_FIRST = lazy(r"Killing process (?P<pid>\d{1,10}) (?P<comm>.{1,64})")
+_EARLYOOM_ENDED = lazy(r"process (?:-?\d{1,10} )?exited after ")
+_EARLYOOM_FAILED = lazy(r"kill failed: (?P<reason>.{1,80})|process -?\d{1,10} did not exit")
 _EARLYOOM_DRY = "dryrun, not actually sending any signal"
 
 
@@ -271,22 +272,22 @@ def _integer(digits: Optional[str]) -> Optional[int]:
 
 # --- nohang 0.1 and 0.2: a round of lines for each action -------------------------------------------------------------
 
-_NOHANG_CHOSEN = re.compile(
+_NOHANG_CHOSEN = lazy(
     r" *PID: *(?P<pid>\d{1,10}), [nN]ame: (?P<comm>.{0,64}), badness: (?P<score>" + _NUMBER + ")", re.DOTALL
 )
-_NOHANG_CACHED = re.compile(r"New victim is cached victim (?P<pid>\d{1,10}) \((?P<comm>.{0,64})\)", re.DOTALL)
-_NOHANG_ROUND = re.compile(r"[Pp]rocess with highest badness|\A>>=== STARTING ")
-_NOHANG_EUID = re.compile(r" *PID: *(?P<pid>\d{1,10}), name: .{0,64}, state: .{1,40}, EUID: (?P<uid>\d{1,10}), ")
-_NOHANG_ADJ = re.compile(r" *badness: .{1,40}, oom_score_adj: *(?P<adj>" + _NUMBER + ")")
-_NOHANG_SIZES = re.compile(
+_NOHANG_CACHED = lazy(r"New victim is cached victim (?P<pid>\d{1,10}) \((?P<comm>.{0,64})\)", re.DOTALL)
+_NOHANG_ROUND = lazy(r"[Pp]rocess with highest badness|\A>>=== STARTING ")
+_NOHANG_EUID = lazy(r" *PID: *(?P<pid>\d{1,10}), name: .{0,64}, state: .{1,40}, EUID: (?P<uid>\d{1,10}), ")
+_NOHANG_ADJ = lazy(r" *badness: .{1,40}, oom_score_adj: *(?P<adj>" + _NUMBER + ")")
+_NOHANG_SIZES = lazy(
     r" *Vm, MiB: *Size: (?P<total_vm>\d{1,12}), RSS: \d{1,12}"
     r"(?: \(Anon: (?P<anon>\d{1,12}), File: (?P<file>\d{1,12}), Shmem: (?P<shmem>\d{1,12})\))?, "
 )
-_NOHANG_CGROUP = re.compile(r" *cgroup_v[12]: *(?P<cgroup>/.*)")
-_NOHANG_SENT = re.compile(r" *Send(?:ing)? SIG(?:TERM|KILL) to the victim")
-_NOHANG_COMMAND = re.compile(r" *(?:Executing|Run) the command: ")
-_NOHANG_ENDED = re.compile(r"The victim (?:died in|became a zombie in) ")
-_NOHANG_ALIVE = re.compile(r"The victim doesn't respond on corrective action")
+_NOHANG_CGROUP = lazy(r" *cgroup_v[12]: *(?P<cgroup>/.*)")
+_NOHANG_SENT = lazy(r" *Send(?:ing)? SIG(?:TERM|KILL) to the victim")
+_NOHANG_COMMAND = lazy(r" *(?:Executing|Run) the command: ")
+_NOHANG_ENDED = lazy(r"The victim (?:died in|became a zombie in) ")
+_NOHANG_ALIVE = lazy(r"The victim doesn't respond on corrective action")
 _NOHANG_FAILED = {
     "Selected process died before corrective action": "already_exiting",
     "Cannot send a signal: PermissionError": "unknown",
@@ -363,12 +364,12 @@ def _nohang_after(writer: _Writer, kill: _Kill, said: companions.Said) -> None:
 
 # --- oomd: on stdout "Trying to kill", "Killed n: pid(comm) …"; then one line in /dev/kmsg --------------------------
 
-_OOMD_SOURCE = re.compile(r"\[[^\]\n]{1,200}:\d{1,6}\] ")
-_OOMD_TRYING = re.compile(r"Trying to kill (?P<cgroup>/.*?)(?: with cgroup\.freeze and cgroup\.kill)?", re.DOTALL)
-_OOMD_KILLED = re.compile(r"Killed (?P<count>\d{1,9}): (?P<victims>.+)", re.DOTALL)
-_OOMD_VICTIM = re.compile(r"(?P<pid>\d{1,10})(?:\((?P<comm>.{0,64}?)\))?(?P<failed>\[E\d{1,4}\])?(?: |$)", re.DOTALL)
+_OOMD_SOURCE = lazy(r"\[[^\]\n]{1,200}:\d{1,6}\] ")
+_OOMD_TRYING = lazy(r"Trying to kill (?P<cgroup>/.*?)(?: with cgroup\.freeze and cgroup\.kill)?", re.DOTALL)
+_OOMD_KILLED = lazy(r"Killed (?P<count>\d{1,9}): (?P<victims>.+)", re.DOTALL)
+_OOMD_VICTIM = lazy(r"(?P<pid>\d{1,10})(?:\((?P<comm>.{0,64}?)\))?(?P<failed>\[E\d{1,4}\])?(?: |$)", re.DOTALL)
 _OOMD_NOT = ("OOMD: In dry-run mode", "No processed killed from ", "Failed to kill cgroup ")
-_OOMD_RECORD = re.compile(
+_OOMD_RECORD = lazy(
     companions.OOMD_KMSG
     + r"[\d.]{1,20} [\d.]{1,20} [\d.]{1,20} (?P<cgroup>.+) \d{1,20} (?:ruleset:|detector:)(?P<rest>.*)",
     re.DOTALL,
