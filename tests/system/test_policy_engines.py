@@ -169,6 +169,16 @@ def test_what_survives_a_restart_is_what_was_promised(engine):
     assert survives.workload_restart is (engine.name == "docker")
 
 
+def test_what_survives_a_restart_of_a_container_that_docker_removes_at_its_end(docker):
+    container = docker.run("passing", "--rm", "--memory", "64m")
+    assert target(docker, container).abilities["memory_max"].survives == (True, False, False)
+    change(docker, container, {"memory_max": 16 * MIB})
+    docker.call("restart", "--time", "0", container)
+    assert numbers(docker, container)[0] == 16 * MIB
+    docker.stop(container)
+    real.wait_for(lambda: container not in docker.call("ps", "--all", "--quiet", "--no-trunc"), "its removal")
+
+
 @pytest.mark.parametrize(
     "wanted",
     [{"memory_max": 16 * MIB}, {"memory_low": 0}, {"memory_max": None}, {"memory_max": None, "memory_low": 0}],

@@ -87,6 +87,7 @@ class Known(NamedTuple):
     :ivar pid: its first process; 0 where it does not run.
     :ivar told: memory, memory with swap, and reservation, in bytes as the engine keeps them.
     :ivar oom_score_adjust: None where the engine does not tell.
+    :ivar passing: the engine removes it when it ends (--rm).
     """
 
     row: engine_rows.Row
@@ -95,6 +96,7 @@ class Known(NamedTuple):
     oom_score_adjust: Optional[int]
     infrastructure: bool
     kept: Tuple[str, ...]
+    passing: bool = False
 
 
 def target(host: run.Host, manager: str, cgroup: Dict[str, Any], known: Known, abilities: Dict[str, Ability]) -> Target:

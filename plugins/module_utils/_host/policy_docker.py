@@ -25,12 +25,18 @@ _FIELDS = (
     ".HostConfig.MemorySwap",
     ".HostConfig.MemoryReservation",
     ".HostConfig.OomScoreAdj",
+    ".HostConfig.AutoRemove",
 )
+_NUMBERS = slice(4, 9)
 _TEMPLATE = "[{0}]".format(",".join("{{{{json {0}}}}}".format(field) for field in _FIELDS))
 
 # It is in the container's hostconfig.json: every start, by whomever, begins with it.
 _UPDATE = Ability(
     None, True, "`docker update`", Survives(workload_restart=True, engine_restart=True, host_restart=True)
+)
+# With --rm it outlives `docker restart`, and is removed when the daemon starts (daemon/daemon.go, restore).
+_UPDATE_OF_PASSING = _UPDATE._replace(
+    survives=Survives(workload_restart=True, engine_restart=False, host_restart=False)
 )
 _LEAST = 6 * 1024 * 1024  # linuxMinMemory of daemon/daemon_unix.go, since 20.10
 
@@ -82,13 +88,14 @@ def _answer(values: Any, owners: Mapping[str, Optional[int]]) -> Optional[policy
     if not isinstance(values, list) or len(values) != len(_FIELDS) or values[0] not in owners:
         return None
     identifier, name, image, labels = values[:4]
-    pid, memory, both, reservation, adjustment = (each if isinstance(each, int) else 0 for each in values[4:])
+    numbers = (each if isinstance(each, int) else 0 for each in values[_NUMBERS])
+    pid, memory, both, reservation, adjustment = numbers
     row = rows.row("docker", identifier, "engine", owners[identifier], name=rows.bare(name), image=image, labels=labels)
     if row is None:
         return None
     kept = ("--memory-reservation={0}".format(reservation),) if reservation else ()
     pause = row["container_name"] == "POD"
-    return policy_containers.Known(row, pid, (memory, both, reservation), adjustment, pause, kept)
+    return policy_containers.Known(row, pid, (memory, both, reservation), adjustment, pause, kept, values[9] is True)
 
 
 def _target(
@@ -100,7 +107,8 @@ def _target(
 ) -> Optional[Target]:
     """A target; None for what is gone, and for a container that need not be Docker's."""
     if known:
-        abilities = policy_containers.abilities("Docker", cgroup, _UPDATE, policy_containers.scope_of(cgroup))
+        update = _UPDATE_OF_PASSING if known.passing else _UPDATE
+        abilities = policy_containers.abilities("Docker", cgroup, update, policy_containers.scope_of(cgroup))
         found = policy_containers.target(host, "docker", cgroup, known, abilities)
         return policy_containers.of_kubelet(found) if known.row["pod_uid"] or _in_pod(cgroup) else found
     if cgroup["workload"]["engine"] != "docker":

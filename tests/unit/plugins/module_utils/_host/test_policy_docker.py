@@ -23,7 +23,7 @@ INSPECT = DOCKER + [
     "--format",
     "[{{json .Id}},{{json .Name}},{{json .Config.Image}},{{json .Config.Labels}},{{json .State.Pid}},"
     "{{json .HostConfig.Memory}},{{json .HostConfig.MemorySwap}},{{json .HostConfig.MemoryReservation}},"
-    "{{json .HostConfig.OomScoreAdj}}]",
+    "{{json .HostConfig.OomScoreAdj}},{{json .HostConfig.AutoRemove}}]",
 ]
 DAEMON = {"/run/docker.sock": "", "/proc/77/comm": "dockerd", "/proc/4711/oom_score_adj": 300}
 PATH = {1: "/docker/" + WEB, 2: "/system.slice/docker-{0}.scope".format(WEB)}
@@ -32,8 +32,19 @@ GONE = "Error response from daemon: No such container: {0}\n"
 DOWN = "Cannot connect to the Docker daemon at unix:///run/docker.sock. Is the docker daemon running?\n"
 
 
-def answer(identifier=WEB, name="/shop-web-1", memory=0, swap=0, reservation=0, labels=None, pid=4711):
-    said = [identifier, name, "shop/web:1", labels or {"tier": "front {{ x }}"}, pid, memory, swap, reservation, 300]
+def answer(identifier=WEB, name="/shop-web-1", memory=0, swap=0, reservation=0, labels=None, pid=4711, goes=False):
+    said = [
+        identifier,
+        name,
+        "shop/web:1",
+        labels or {"tier": "front {{ x }}"},
+        pid,
+        memory,
+        swap,
+        reservation,
+        300,
+        goes,
+    ]
     return json.dumps(said).encode() + b"\n"
 
 
@@ -57,6 +68,12 @@ def machine(folder, version, cgroup, *calls, told=None):
 
 def done(host):
     return not host.stream.calls
+
+
+@pytest.mark.parametrize("goes, survives", [(False, (True, True, True)), (True, (True, False, False))])
+def test_a_container_that_docker_removes_at_its_end_outlives_no_daemon(tmp_path, goes, survives):
+    _host, found = machine(tmp_path, 1, v1(), told={"goes": goes})
+    assert found.abilities["memory_max"].survives == survives
 
 
 def test_a_target(tmp_path):
