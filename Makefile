@@ -84,7 +84,9 @@ lab: .venv/made-lab ## Play the roles in containers and the whole walk on a real
 
 .PHONY: lab-full
 lab-full: SCENARIO = default kernel policy tracing trixie legacy
-lab-full: lab ## The same with Linux 6.12, and 5.10 on cgroups v1, as well
+lab-full: export LAB_BACKENDS ?= tracefs bpftrace libbpf bcc
+lab-full: lab ## The same with Linux 6.12, 5.10 on cgroups v1, and every tracer
+	LAB_SUITE=trixie $(MAKE) lab SCENARIO=policy
 
 .PHONY: bench
 bench: .venv/made-dev ## Measure speed and memory against the bars, as a table
