@@ -9,6 +9,7 @@ process is started anew (observed with 252). A transient unit, which is gone wit
 
 import os
 import re
+import shlex
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .._oom import workload as workloads
@@ -25,7 +26,8 @@ _PROPERTIES = {
     "oom_policy": "OOMPolicy",
     "oom_score_adjust": "OOMScoreAdjust",
 }
-_ASKED = ("Id", "Transient", "ControlGroup", "DropInPaths", "MainPID") + tuple(sorted(_PROPERTIES.values()))
+_OF_UNITS = ("Id", "LoadState", "Transient", "ControlGroup", "DropInPaths", "MainPID", "NeedDaemonReload")
+_ASKED = _OF_UNITS + tuple(sorted(_PROPERTIES.values()))
 _NONE = "infinity"
 # The switch memory.oom.group is on where the policy is kill (252), and systemd has no other word for it.
 _GROUP_KILL = "kill"
@@ -62,7 +64,7 @@ def targets(
     there = {cgroup["path"]: cgroup for cgroup in cgroups}
     names = sorted({path.rpartition("/")[2] for path in there})
     try:
-        shown = _show(host, names)
+        shown = _show(host, names + [_all_of(prefix) for prefix in prefixes if _UNIT.fullmatch(prefix)])
     except ManagerError as error:
         refused = [_unasked(cgroup, " ".join(filter(None, (str(error), error.advice)))) for cgroup in there.values()]
         return refused, _coverage(False, len(refused), error)
@@ -95,6 +97,11 @@ def _show(host: run.Host, units: Sequence[str]) -> Dict[str, Dict[str, str]]:
     return {each["Id"]: dict(dict.fromkeys(_ASKED, ""), **each) for each in shown if each.get("Id")}
 
 
+def _all_of(prefix: str) -> str:
+    """A pattern for the units that begin with a prefix; `systemctl show` prints nothing where none runs."""
+    return "{0}?*.{1}".format(_stem(prefix), _type(prefix))
+
+
 def _systemctl(host: run.Host) -> str:
     return host.which("systemctl") or "systemctl"
 
@@ -109,7 +116,7 @@ def _critical(host: run.Host, paths: Mapping[str, str]) -> Set[str]:
 def _target(host: run.Host, unit: str, cgroup: Dict[str, Any], shown: Shown, lasting: bool) -> Target:
     transient = _is_transient(shown)
     drop_ins = {} if transient else policy_dropins.read(host, unit)
-    later = {} if transient else policy_dropins.later(host, unit, shown["DropInPaths"].split(), lasting)
+    later = {} if transient else policy_dropins.later(host, unit, _read_by_systemd(shown), lasting)
     effective = policy_kernel.settings(cgroup)
     adjustment = _adjustment(host, shown)
     if adjustment is not None:
@@ -117,7 +124,7 @@ def _target(host: run.Host, unit: str, cgroup: Dict[str, Any], shown: Shown, las
     found = _bare(unit, cgroup["workload"], cgroup["path"], cgroup["cgroup_version"])
     return found._replace(
         label=workloads.label(cgroup["workload"]),
-        stored=_stored(shown, _assigned(drop_ins.values(), later)),
+        stored=_stored(shown, _assigned(drop_ins.values(), later) if _in_force(shown, drop_ins) else {}),
         effective=effective,
         usage=policy_kernel.usage(cgroup),
         abilities=_abilities(found, shown, later, effective, lasting),
@@ -164,10 +171,27 @@ def _adjustment(host: run.Host, shown: Shown) -> Optional[int]:
     return policy_kernel.oom_score_adj(host, int(pid)) if pid.isdigit() and int(pid) else None
 
 
+def _in_force(shown: Shown, drop_ins: Iterable[str]) -> bool:
+    """Whether systemd has read these drop-ins of a unit as they are; a run may have been cut off before its reload.
+
+    They are looked for too: of a file in a new folder systemd does not see that it needs a reload (its issue 31752,
+    until 256), and of what runc has made it always says so (issue 35710). By name, because of two prefixes that are
+    for a unit the longer one's file takes the place of the other's.
+    """
+    read = {os.path.basename(each) for each in _read_by_systemd(shown)}
+    outdated = shown["NeedDaemonReload"] == "yes" and not _is_transient(shown)
+    return not outdated and all(os.path.basename(each) in read for each in drop_ins)
+
+
+def _read_by_systemd(shown: Shown) -> List[str]:
+    """The drop-ins that systemd has read for a unit; it quotes a path with a backslash as a shell would."""
+    return shlex.split(shown["DropInPaths"])
+
+
 def _assigned(texts: Iterable[str], later: Mapping[str, str]) -> Dict[str, str]:
     """What the policy's own drop-ins set and nobody else sets behind them.
 
-    systemd may not have read it yet, or may show what somebody set over it until the next daemon-reload.
+    systemd may show what somebody set over it until the next daemon-reload.
     """
     found: Dict[str, str] = {}
     for text in texts:
@@ -211,13 +235,19 @@ def _of_prefix(host: run.Host, prefix: str, version: int, shown: Mapping[str, Sh
     """All units that begin with the prefix, also those that are yet to come."""
     drop_ins = policy_dropins.read(host, prefix) if _UNIT.fullmatch(prefix) else {}
     like = [each for unit, each in shown.items() if _type(unit) == _type(prefix)]
+    governed = (each for each in like if each["LoadState"] == "loaded" and each["Id"].startswith(_stem(prefix)))
+    in_force = all(_in_force(each, drop_ins) for each in governed)
     known = {name: next((each[name] for each in like if each[name]), "") for name in _PROPERTIES.values()}
     found = _bare(prefix, dict(workloads.identify(None), unit=prefix), None, version)
     return found._replace(
-        stored=_stored(_assigned(drop_ins.values(), {})),
+        stored=_stored(_assigned(drop_ins.values(), {}) if in_force else {}),
         abilities=_abilities(found, dict(known, Transient="no"), {}, None, lasting),
         kept=_kept(drop_ins),
     )
+
+
+def _stem(unit: str) -> str:
+    return unit.rpartition(".")[0]
 
 
 def _type(unit: str) -> str:

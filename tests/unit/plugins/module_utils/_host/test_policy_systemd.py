@@ -20,8 +20,8 @@ FIXTURES = pathlib.Path(__file__).resolve().parents[4] / "fixtures" / "policy"
 SHOW = [
     "/usr/bin/systemctl",
     "show",
-    "--property=Id,Transient,ControlGroup,DropInPaths,MainPID,MemoryHigh,MemoryLow,MemoryMax,MemoryMin,MemorySwapMax,"
-    "OOMPolicy,OOMScoreAdjust",
+    "--property=Id,LoadState,Transient,ControlGroup,DropInPaths,MainPID,NeedDaemonReload,MemoryHigh,MemoryLow,MemoryMax,"
+    "MemoryMin,MemorySwapMax,OOMPolicy,OOMScoreAdjust",
     "--",
 ]
 RELOAD = ["/usr/bin/systemctl", "daemon-reload"]
@@ -200,15 +200,55 @@ def test_what_somebody_set_behind_the_policys_drop_in(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "stored"), [("MemoryMax=209715200", 200 * MIB), ("MemoryMax=1G", 100 * MIB)])
-def test_what_systemd_has_not_read_yet_counts_if_it_is_a_number(tmp_path, text, stored):
+def test_what_somebody_set_over_a_drop_in_counts_only_until_the_next_reload(tmp_path, text, stored):
     found = machine(tmp_path, files={LASTING: "[Service]\n{0}\n".format(text)})[1]["probe.service"]
     assert found.stored["memory_max"] == stored
+
+
+def unit(name, need="no", drop_ins="", load_state="loaded", transient="no"):
+    """What `systemctl show` tells of a service that runs."""
+    return (
+        "Id={0}\nLoadState={1}\nTransient={2}\nControlGroup=/system.slice/{0}\nDropInPaths={3}\nMainPID=0\n"
+        "NeedDaemonReload={4}\nOOMPolicy=stop\nOOMScoreAdjust=0\nMemoryMax=infinity\n"
+    ).format(name, load_state, transient, drop_ins, need)
+
+
+@pytest.mark.parametrize(
+    ("need", "read", "stored"),
+    [
+        ("yes", LASTING, "stop"),
+        ("no", "", "stop"),  # 252 does not see a drop-in in a new folder
+        ("no", OVERRIDE, "stop"),
+        ("no", LASTING, "continue"),
+    ],
+)
+def test_a_drop_in_that_systemd_has_not_read_is_not_stored(tmp_path, need, read, stored):
+    """A run was cut off between the file and the reload, and the next one has to do it."""
+    shown = unit("probe.service", need, read).encode()
+    files = dict(BOOTED, **{LASTING: "[Service]\nOOMPolicy=continue\n"})
+    host = make(tmp_path, 2, {PROBE: v2()}, [(SHOW + ["probe.service"], shown)], files)
+    cgroups = [cgroup for cgroup in cgroups_of(host) if cgroup["path"] == PROBE]
+    ((found,), _row) = policy_systemd.targets(host, cgroups)
+    assert found.stored["oom_policy"] == stored
+    policy_systemd.apply(host, found, {"oom_policy": "continue"}, lasting=True)
+    assert text_of(host, LASTING) == HEADER + "[Service]\nOOMPolicy=continue\n"
+
+
+def test_a_path_that_systemd_quotes(tmp_path):
+    name = "pro\\x2dbe.service"
+    path = LASTING.replace("probe.service", name)
+    shown = unit(name, drop_ins='"{0}"'.format(path.replace("\\", "\\\\"))).encode()
+    files = dict(BOOTED, **{path: "[Service]\nOOMPolicy=continue\n"})
+    host = make(tmp_path, 2, {SYSTEM + "/" + name: v2()}, [(SHOW + [name], shown)], files)
+    cgroups = [cgroup for cgroup in cgroups_of(host) if cgroup["path"].endswith(name)]
+    ((found,), _row) = policy_systemd.targets(host, cgroups)
+    assert found.stored["oom_policy"] == "continue"
 
 
 def test_a_prefix(tmp_path):
     drop_in = "/etc/systemd/system/docker-.scope.d/10-oom-forensics.conf"
     files = dict(BOOTED, **{drop_in: "[Scope]\nMemoryMax=104857600\nOOMPolicy=kill"})
-    host = make(tmp_path, 2, CGROUPS, [(SHOW + ["init.scope"], output("systemd-252"))], files)
+    host = make(tmp_path, 2, CGROUPS, [(SHOW + ["init.scope", "docker-?*.scope"], output("systemd-252"))], files)
     cgroups = [cgroup for cgroup in cgroups_of(host) if cgroup["path"] == "/init.scope"]
     found = policy_systemd.targets(host, cgroups, ["docker-.scope"])[0][1]
     assert (found.identity, found.label, found.unit, found.path) == ("docker-.scope",) * 3 + (None,)
@@ -216,6 +256,34 @@ def test_a_prefix(tmp_path):
     assert (found.effective, found.cgroup_version, found.workload["unit"]) == ({}, 2, "docker-.scope")
     assert sorted(refusals(found)) == ["oom_score_adjust"]
     assert found.abilities["memory_max"].how == drop_in
+
+
+OF_PREFIX = "/etc/systemd/system/web-.service.d/10-oom-forensics.conf"
+
+
+@pytest.mark.parametrize(
+    ("units", "stored"),
+    [
+        ([], {"memory_max": MIB}),
+        ([unit("web-1.service", drop_ins=OF_PREFIX), unit("web-2.service", "yes", OF_PREFIX)], {}),
+        ([unit("web-1.service")], {}),
+        ([unit("web-1.service", drop_ins=OF_PREFIX)], {"memory_max": MIB}),
+        # The file of a longer prefix takes the place of a shorter one's.
+        ([unit("web-a-1.service", drop_ins=OF_PREFIX.replace("web-", "web-a-"))], {"memory_max": MIB}),
+        ([unit("other.service", "yes"), unit("web-1.scope", "yes")], {"memory_max": MIB}),
+        ([unit("web-1.service", "yes", load_state="not-found")], {"memory_max": MIB}),
+        # What systemd says of every scope that runc has made.
+        ([unit("web-1.service", "yes", OF_PREFIX, transient="yes")], {"memory_max": MIB}),
+        ([unit("web-1.service", "yes", transient="yes")], {}),
+    ],
+)
+def test_what_a_prefix_has_stored_is_not_known_while_one_of_its_units_has_not_read_it(tmp_path, units, stored):
+    files = dict(BOOTED, **{OF_PREFIX: "[Service]\nMemoryMax=1048576\n"})
+    shown = "\n".join([unit("init.scope")] + units).encode()
+    host = make(tmp_path, 2, {"/init.scope": v2()}, [(SHOW + ["init.scope", "web-?*.service"], shown)], files)
+    cgroups = [cgroup for cgroup in cgroups_of(host) if cgroup["path"] == "/init.scope"]
+    found = policy_systemd.targets(host, cgroups, ["web-.service"])[0][-1]
+    assert (found.identity, found.stored) == ("web-.service", stored)
 
 
 def test_a_prefix_that_would_leave_its_folder(tmp_path):
@@ -230,7 +298,7 @@ def test_cgroup_v1(tmp_path):
     """What systemd 247 stores there and does not carry out."""
     cgroups = {PROBE: v1(64 * MIB), "/shop.slice": v1(256 * MIB), "/init.scope": v1()}
     names = ["init.scope", "probe.service", "shop.slice"]
-    host = make(tmp_path, 1, cgroups, [(SHOW + names, output("systemd-247-cgroupv1"))], BOOTED)
+    host = make(tmp_path, 1, cgroups, [(SHOW + names + ["docker-?*.scope"], output("systemd-247-cgroupv1"))], BOOTED)
     listed = [cgroup for cgroup in cgroups_of(host) if cgroup["path"] in cgroups]
     found = {each.identity: each for each in policy_systemd.targets(host, listed, ["docker-.scope"])[0]}
     assert (found["probe.service"].stored["memory_max"], found["shop.slice"].stored["memory_max"]) == (
