@@ -293,3 +293,24 @@ def test_a_podman_that_has_no_update(podman, tmp_path):
 def test_a_container_that_a_unit_makes_anew(podman):
     container = podman.run("of-unit", "--label", "PODMAN_SYSTEMD_UNIT=container-of-unit.service")
     assert "container-of-unit.service" in target(podman, container).abilities["memory_max"].how
+
+
+def test_a_podman_that_remembers_takes_all_limits_again(podman, tmp_path):
+    """A stand-in for a Podman from 5.1 on: the real one, whose `update` is said to have the option that came with it."""
+    limits = ("--memory", "64m", "--memory-swap", "96m", "--memory-reservation", "32m", "--memory-swappiness", "60")
+    container = podman.run("remembered", *limits, *OTHER_OPTIONS)
+    before = others(podman, container)
+    program, new, said = HOST.which("podman"), tmp_path / "podman", tmp_path / "said"
+    script = '#!/bin/sh\n[ "$*" = "update --help" ] && echo "      --restart string"\necho "$*" >> {0}\nexec {1} "$@"\n'
+    new.write_text(script.format(said, program))
+    new.chmod(0o755)
+    host = HOST._replace(which={"podman": os.fspath(new)}.get)
+    found = target(podman, container, host)
+    assert found.abilities["memory_max"].survives.workload_restart is True
+    policy_podman.apply(host, found, {"memory_low": 16 * MIB}, lasting=True)
+    assert numbers(podman, container) == (64 * MIB, 96 * MIB, 16 * MIB)
+    assert podman.kernel_file(container, "memory.swappiness", "memory.swappiness").strip() == "60"
+    assert others(podman, container) == before
+    told = said.read_text().splitlines()[-1].split()
+    assert told[:2] == ["update", "--memory-reservation={0}".format(16 * MIB)]
+    assert {"--memory={0}".format(64 * MIB), "--memory-swap={0}".format(96 * MIB), "--memory-swappiness=60"} < set(told)

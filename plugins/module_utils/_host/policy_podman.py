@@ -15,11 +15,19 @@ from . import engine_cli, policy_containers, policy_kernel, run
 from . import engine_rows as rows
 from .policy_calls import ManagerError, call
 
-# Other limits, which an update that is remembered sets to none unless it is told them too (Podman 5.1 to 5.3).
-_OTHER_LIMITS = (
+_SWAPPINESS = "memory-swappiness"
+# By option, where Podman tells the limit: first memory, swap and reservation. An update that is remembered sets those
+# to none that it is not told (Podman 5.1 to 5.3, #24610).
+_LIMITS = (
+    ("memory", ".HostConfig.Memory"),
+    ("memory-swap", ".HostConfig.MemorySwap"),
+    ("memory-reservation", ".HostConfig.MemoryReservation"),
+    (_SWAPPINESS, ".HostConfig.MemorySwappiness"),
     ("cpu-shares", ".HostConfig.CpuShares"),
     ("cpu-period", ".HostConfig.CpuPeriod"),
     ("cpu-quota", ".HostConfig.CpuQuota"),
+    ("cpu-rt-period", ".HostConfig.CpuRealtimePeriod"),
+    ("cpu-rt-runtime", ".HostConfig.CpuRealtimeRuntime"),
     ("cpuset-cpus", ".HostConfig.CpusetCpus"),
     ("cpuset-mems", ".HostConfig.CpusetMems"),
     ("pids-limit", ".HostConfig.PidsLimit"),
@@ -38,11 +46,8 @@ _FIELDS = (
     ".Config.Labels",
     ".IsInfra",
     ".State.Pid",
-    ".HostConfig.Memory",
-    ".HostConfig.MemorySwap",
-    ".HostConfig.MemoryReservation",
     ".HostConfig.OomScoreAdj",
-) + tuple(field for _option, field in _OTHER_LIMITS)
+) + tuple(field for _option, field in _LIMITS)
 _TEMPLATE = "[{0}]".format(",".join("{{{{json {0}}}}}".format(field) for field in _FIELDS))
 _NUMBERS = slice(5, 10)
 
@@ -132,23 +137,34 @@ def _answer(
         return None
     identifier, name, image, labels, infrastructure = values[:5]
     numbers = (each if isinstance(each, int) else 0 for each in values[_NUMBERS])
-    pid, memory, both, reservation, adjustment = numbers
+    pid, adjustment, memory, both, reservation = numbers
     row = rows.row("podman", identifier, "engine", owners[identifier], name=name, image=image, labels=labels)
     if row is None:
         return None
-    kept = _kept(values[_NUMBERS.stop :], options)
+    kept = _kept([memory, _swap_beside(memory, both), reservation] + values[_NUMBERS.stop :], options)
     return policy_containers.Known(row, pid, (memory, both, reservation), adjustment, infrastructure is True, kept)
 
 
 def _kept(values: Sequence[Any], options: FrozenSet[str]) -> Tuple[str, ...]:
-    """Other limits as options; none where Podman forgets updates: it resets nothing, and what it tells may be old."""
+    """All limits as options; none where Podman forgets updates: it resets nothing, and what it tells may be old."""
     if _REMEMBERS not in options:
         return ()
     found: List[str] = []
-    for (option, _field), value in zip(_OTHER_LIMITS, values):
-        if value and option in options:
+    limited = any(values[:3])
+    for (option, _field), value in zip(_LIMITS, values):
+        if option in options and _is_set(option, value, limited):
             found.extend("--{0}={1}".format(option, each) for each in _words(value))
     return tuple(found)
+
+
+def _swap_beside(memory: int, both: int) -> int:
+    """No limit of swap in words: of memory alone, an update would make the sum with swap twice as much."""
+    return policy_containers.MOST if memory and both <= 0 else max(0, both)
+
+
+def _is_set(option: str, value: Any, limited: bool) -> bool:
+    """Whether somebody has set a limit. A swappiness that nobody has is -1 beside a limit of memory, else 0 (4.3)."""
+    return value not in (-1, None) and (limited or value != 0) if option == _SWAPPINESS else bool(value)
 
 
 def _words(value: Any) -> Iterable[str]:
@@ -268,7 +284,17 @@ def _options(told: Dict[str, Any]) -> List[str]:
     low = settings["memory_low"]
     if "memory_low" in told["asked"] or (limits and low != 0):
         options.append("--memory-reservation={0}".format(_reservation(version, low)))
-    return options + told["kept"] if options else []
+    return options + _not_among(options, told["kept"]) if options else []
+
+
+def _not_among(options: Sequence[str], kept: Sequence[str]) -> List[str]:
+    """What is kept and not told anew."""
+    told = {_name(each) for each in options}
+    return [each for each in kept if _name(each) not in told]
+
+
+def _name(option: str) -> str:
+    return option.partition("=")[0]
 
 
 def _reservation(version: int, low: Optional[int]) -> int:

@@ -29,9 +29,10 @@ INSPECT = [
     "container",
     "--format",
     "[{{json .ID}},{{json .Name}},{{json .ImageName}},{{json .Config.Labels}},{{json .IsInfra}},{{json .State.Pid}},"
-    "{{json .HostConfig.Memory}},{{json .HostConfig.MemorySwap}},{{json .HostConfig.MemoryReservation}},"
-    "{{json .HostConfig.OomScoreAdj}},{{json .HostConfig.CpuShares}},{{json .HostConfig.CpuPeriod}},"
-    "{{json .HostConfig.CpuQuota}},{{json .HostConfig.CpusetCpus}},{{json .HostConfig.CpusetMems}},"
+    "{{json .HostConfig.OomScoreAdj}},{{json .HostConfig.Memory}},{{json .HostConfig.MemorySwap}},"
+    "{{json .HostConfig.MemoryReservation}},{{json .HostConfig.MemorySwappiness}},{{json .HostConfig.CpuShares}},"
+    "{{json .HostConfig.CpuPeriod}},{{json .HostConfig.CpuQuota}},{{json .HostConfig.CpuRealtimePeriod}},"
+    "{{json .HostConfig.CpuRealtimeRuntime}},{{json .HostConfig.CpusetCpus}},{{json .HostConfig.CpusetMems}},"
     "{{json .HostConfig.PidsLimit}},{{json .HostConfig.BlkioWeight}},{{json .HostConfig.BlkioWeightDevice}},"
     "{{json .HostConfig.BlkioDeviceReadBps}},{{json .HostConfig.BlkioDeviceWriteBps}},"
     "{{json .HostConfig.BlkioDeviceReadIOps}},{{json .HostConfig.BlkioDeviceWriteIOps}}]",
@@ -47,9 +48,12 @@ Options:
   -c, --cpu-shares uint                          CPU shares (relative weight)
       --cpuset-cpus string                       CPUs in which to allow execution (0-3, 0,1)
       --device-read-bps strings                  Limit read rate (e.g. --device-read-bps=/dev/sda:1mb)
+      --cpu-rt-period uint                       Limit the CPU real-time period in microseconds
+      --cpu-rt-runtime int                       Limit the CPU real-time runtime in microseconds
   -m, --memory <number>[<unit>]                  Memory limit
       --memory-reservation <number>[<unit>]      Memory soft limit
       --memory-swap string                       Swap limit equal to memory plus swap
+      --memory-swappiness int                    Tune container memory swappiness (0 to 100, or -1) (default -1)
 """
 # Written, not captured: 5.1 has these too.
 HELP_5_1 = HELP_4_3 + b"      --pids-limit int\n      --restart string\n"
@@ -75,15 +79,20 @@ STOPPED = (
 
 
 def answer(identifier=WEB, name="web", memory=0, swap=0, reservation=0, labels=None, infra=False, others=()):
-    said = [identifier, name, "localhost/web:1", labels, infra, 4711, memory, swap, reservation, 0]
-    return json.dumps(said + list(others or (0, 0, 0, "", "", 2048, 0, None, None, None, None, None))).encode() + b"\n"
+    said = [identifier, name, "localhost/web:1", labels, infra, 4711, 0, memory, swap, reservation]
+    return json.dumps(said + list(others or NO_OTHERS)).encode() + b"\n"
 
 
-OTHERS = (333, 100000, 50000, "0-1", "", 77, 0, None, [{"Path": "/dev/sda", "Rate": 1048576}], None, None, None)
+NO_OTHERS = (0, 0, 0, 0, 0, 0, "", "", 2048, 0, None, None, None, None, None)
+_DEVICES = (None, [{"Path": "/dev/sda", "Rate": 1048576}], None, None, None)
+OTHERS = (60, 333, 100000, 50000, 1000000, 950000, "0-1", "", 77, 0) + _DEVICES
 REPEATED = [
+    "--memory-swappiness=60",
     "--cpu-shares=333",
     "--cpu-period=100000",
     "--cpu-quota=50000",
+    "--cpu-rt-period=1000000",
+    "--cpu-rt-runtime=950000",
     "--cpuset-cpus=0-1",
     "--pids-limit=77",
     "--device-read-bps=/dev/sda:1048576",
@@ -170,7 +179,7 @@ def test_a_podman_that_remembers_is_told_all_other_limits_again(tmp_path):
     """5.1 to 5.3 forget those that they are not told (#24610)."""
     limits = ["--memory=134217728", "--memory-swap=167772160"]
     changed = [str(each).replace("77", "99") for each in REPEATED]
-    told = OTHERS[:5] + (99,) + OTHERS[6:]
+    told = OTHERS[:8] + (99,) + OTHERS[9:]
     host, target = machine(
         tmp_path,
         1,
@@ -187,6 +196,52 @@ def test_a_podman_that_remembers_is_told_all_other_limits_again(tmp_path):
     policy_podman.apply(host, target, {"memory_max": 128 * MIB}, lasting=True)
     policy_podman.undo(host, kept)  # with what the other limits are by now
     assert done(host)
+
+
+MEMORY, BOTH, SOFT = 64 * MIB, 96 * MIB, 32 * MIB
+TOLD_MEMORY = ["--memory=67108864", "--memory-swap=100663296"]
+TOLD_SOFT = "--memory-reservation=33554432"
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted", "options"),
+    [
+        ((MEMORY, BOTH, 0), {"memory_low": 16 * MIB}, ["--memory-reservation=16777216"] + TOLD_MEMORY),
+        ((MEMORY, BOTH, SOFT), {"memory_low": 16 * MIB}, ["--memory-reservation=16777216"] + TOLD_MEMORY),
+        ((MEMORY, BOTH, SOFT), {"memory_max": 128 * MIB}, ["--memory=134217728", "--memory-swap=167772160", TOLD_SOFT]),
+        # Podman tells no limit of swap as 0 (4.3) or -1, and doubles what it is not told.
+        (
+            (MEMORY, 0, 0),
+            {"memory_low": MIB},
+            ["--memory-reservation=1048576", TOLD_MEMORY[0], "--memory-swap=" + str(NONE)],
+        ),
+        (
+            (MEMORY, -1, 0),
+            {"memory_low": MIB},
+            ["--memory-reservation=1048576", TOLD_MEMORY[0], "--memory-swap=" + str(NONE)],
+        ),
+        ((0, 0, 0), {"memory_low": MIB}, ["--memory-reservation=1048576"]),
+    ],
+)
+def test_a_podman_that_remembers_is_told_its_memory_limits_again(tmp_path, told, wanted, options):
+    update = [PODMAN, "update"] + options + ["--pids-limit=2048", WEB]
+    said = answer(memory=told[0], swap=told[1], reservation=told[2], others=(-1,) + NO_OTHERS[1:])
+    host, target = machine(tmp_path, 1, LIMITED, (update,), said=said, options=HELP_5_1)
+    policy_podman.apply(host, target, wanted, lasting=True)
+    assert done(host)
+
+
+@pytest.mark.parametrize(
+    ("memory", "swappiness", "kept"),
+    # 4.3.1: 0 of a container with no limit of memory at all, and -1 beside one, where nobody has set it.
+    [(0, 0, False), (MEMORY, -1, False), (MEMORY, 0, True), (0, 60, True), (MEMORY, None, False)],
+)
+def test_a_swappiness_that_somebody_has_set_is_kept(tmp_path, memory, swappiness, kept):
+    said = answer(memory=memory, others=(swappiness,) + NO_OTHERS[1:])
+    found = machine(tmp_path, 1, LIMITED, said=said, options=HELP_5_1)[1].kept
+    assert [each for each in found if "swappiness" in each] == (
+        ["--memory-swappiness={0}".format(swappiness)] if kept else []
+    )
 
 
 def test_a_podman_that_forgets_is_told_no_other_limit(tmp_path):
