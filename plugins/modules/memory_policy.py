@@ -25,7 +25,8 @@ options:
       - V(planned) changes nothing and says what would be changed.
       - V(applied) makes the changes. A second run changes nothing.
       - V(verified) watches what the last run has changed for O(window) seconds, and fails if a process of it is killed
-        for want of memory or waits for memory longer than O(max_pressure). Kills count from the start of the run.
+        for want of memory, waits for memory longer than O(max_pressure), or hangs at a limit in cgroups v1 where the
+        OOM killer is off, as with C(docker run --oom-kill-disable). Kills count from the start of the run.
       - V(rolled_back) gives what a run has changed back what it had. What was rolled back already is not done again.
         Refused as a whole where a former limit is below what is in use now, unless O(force) has V(below_usage).
     type: str
@@ -335,7 +336,7 @@ violations:
     identity: {description: As above., type: str, sample: 4f1c2a}
     label: {description: As above., type: str, sample: docker web-1}
     path: {description: As above., type: str, sample: /system.slice/docker-4f1c2a.scope}
-    kind: {description: V(kill) or V(pressure)., type: str, sample: kill}
+    kind: {description: "V(kill), V(pressure) or V(hang).", type: str, sample: kill}
     message: {description: A sentence., type: str,
       sample: 1 process of docker web-1 was killed for want of memory since the run began.}
 ended: {description: Labels of workloads that have ended since the run.,

@@ -25,6 +25,9 @@ BIN = Path(sys.executable).parent
 MIB = 1 << 20
 WEB = {"name": "web", "match": {"engine": "docker", "name": "policy-web-*"}, "memory_max": "64M", "memory_swap_max": 0}
 
+needs_v1 = pytest.mark.skipif(
+    not Path("/sys/fs/cgroup/memory").is_dir(), reason="only cgroup v1, which is not mounted here, has such a switch"
+)
 needs_kills = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
@@ -299,6 +302,27 @@ def test_a_kill_of_somebody_else_is_no_violation(docker, host):
     docker.eat_in_child(other)
     result = host.run({"state": "verified", "window": 1})
     assert (result["kills"]["counted"], result["kills"]["elsewhere"], result["violations"]) == (1, 1, [])
+
+
+@needs_kills
+@needs_v1
+def test_a_container_that_hangs_because_its_oom_killer_is_off(docker, host):
+    # It is the shell that eats: where the kernel itself writes to new memory, a call fails instead, and nobody hangs.
+    eater = ("sh", "-c", "while [ ! -e /eat ]; do sleep 0.1; done; rm /eat; x=$(cat /dev/zero | tr '\\0' a)")
+    options = ("--memory", "256m", "--memory-swap", "256m", "--oom-kill-disable")
+    (container,) = webs(docker, 1, *options, command=eater)
+    made = host.applied(dict(WEB, memory_max="32M"))
+    watching = host.start({"state": "verified", "window": 60})
+    time.sleep(3)
+    docker.exec(container, "touch", "/eat")
+    output = watching.communicate(timeout=120)[0]
+    assert watching.returncode == 2, output
+    result = json.loads(output[output.index("=> {") + 3 :])
+    assert result["msg"].startswith("Processes of docker policy-web-0 wait for memory that they will not get: ")
+    assert [row["kind"] for row in result["violations"]] == ["hang"]
+    assert (result["seconds"] < 60, docker.kills(container)) == (True, 0)
+    host.run({"state": "rolled_back", "run": made["run"]})  # and it eats on, until it ends by itself
+    assert docker.call("inspect", "--format", "{{.HostConfig.Memory}}", container) == str(256 * MIB)
 
 
 # --- what goes wrong

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 oom.forensics contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a memory policy hurts: kills and pressure of the workloads that a run has changed. Private.
+"""Whether a memory policy hurts: kills, pressure and hangs of the workloads that a run has changed. Private.
 
 The kernel's own counters say whether there was a kill; the logs say whose, also where the workload was started anew
 and its cgroup with its counter is another one. Kills count from the start of the run, pressure from the start of the
@@ -49,9 +49,9 @@ def watch(
     """Watch the workloads that a run has changed, until the time is over or one of them is hurt.
 
     :arg most_pressure: percent of the time that some process of a workload may wait for memory; None: any.
-    :returns: ``violations`` (`manager identity label path kind message`; `kind` is `kill` or `pressure`), ``kills``
-        (`counted in_changed elsewhere unattributed`), ``pressure`` (`source highest`), ``ended`` (labels of workloads
-        that are gone), ``seconds``.
+    :returns: ``violations`` (`manager identity label path kind message`; `kind` is `kill`, `pressure` or `hang`),
+        ``kills`` (`counted in_changed elsewhere unattributed`), ``pressure`` (`source highest`), ``ended`` (labels of
+        workloads that are gone), ``seconds``.
 
     Raises Unreadable where the host has no memory cgroups.
     """
@@ -62,7 +62,7 @@ def watch(
     began = tools.clock()
     while True:
         left = began + seconds - tools.clock()
-        violations = deaths.look(left <= 0) + stalls.look(tools.clock(), left <= 0, most_pressure)
+        violations = deaths.look(left <= 0) + stalls.look(tools.clock(), left <= 0, most_pressure) + _hangs(places)
         if violations or left <= 0:
             break
         tools.sleep(min(_POLL_SECONDS, left))
@@ -92,11 +92,15 @@ _KILLS = {1: "memory.oom_control", 2: "memory.events"}
 
 
 def _counter(folder: str, version: int) -> Optional[int]:
+    return cgroup_memory.counted(_read(folder, version), "oom_kill")
+
+
+def _read(folder: str, version: int) -> bytes:
     try:
         with open(os.path.join(folder, _KILLS[version]), "rb") as stream:
-            return cgroup_memory.counted(stream.read(), "oom_kill")
+            return stream.read()
     except OSError:
-        return None  # it went meanwhile
+        return b""  # it went meanwhile
 
 
 def _folder(tree: Tree, path: str) -> str:
@@ -240,6 +244,35 @@ def _violation(place: Optional[_Place], kind: str, message: str) -> Dict[str, An
         "kind": kind,
         "message": message,
     }
+
+
+# --- hangs ----------------------------------------------------------------------------------------------------------
+
+
+def _hangs(places: Sequence[_Place]) -> List[Dict[str, Any]]:
+    """Workloads with processes that wait at a limit where the kernel may kill nobody, as v1 can be told.
+
+    Nothing else tells of them: no kill is counted, and v1 measures no pressure of a cgroup.
+    """
+    found = ((place, _hung(place)) for place in places if place.tree.version == 1)
+    return [_violation(place, "hang", _HANGS.format(place.entry.label, path)) for place, path in found if path]
+
+
+_HANGS = (
+    "Processes of {0} wait for memory that they will not get: the OOM killer is off for {1} (memory.oom_control), and "
+    "it is at its limit."
+)
+
+
+def _hung(place: _Place) -> Optional[str]:
+    """The path of the cgroup, or of one below it, at whose limit processes hang."""
+    top = _folder(place.tree, place.path)
+    hung = (each for each, _folders, _files in os.walk(top) if _waits_for_nobody(_read(each, 1)))
+    return next((place.path + each[len(top) :] for each in hung), None)
+
+
+def _waits_for_nobody(control: bytes) -> bool:
+    return all(cgroup_memory.counted(control, key) == 1 for key in ("oom_kill_disable", "under_oom"))
 
 
 # --- pressure -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 oom.forensics contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is seen of kills and pressure while a policy is watched, on copied trees whose files change meanwhile."""
+"""What is seen of kills, pressure and hangs while a policy is watched, on copied trees whose files change meanwhile."""
 
 import pytest
 from ansible_collections.oom.forensics.plugins.module_utils._host import hierarchies, policy_watch, run
@@ -231,6 +231,37 @@ def test_units_of_a_prefix(unified):
     unified.script[103.0] = kill
     result = unified.watch([entry(None, None, "docker-.scope", manager="systemd", identity="docker-.scope")])
     assert [row["path"] for row in result["violations"]] == ["/system.slice/docker-1.scope"]
+
+
+# What v1 has in memory.oom_control: the OOM killer is off, and somebody waits.
+OFF, WAITS = "oom_kill_disable 1\nunder_oom {0}\noom_kill 0\n", "oom_kill_disable {0}\nunder_oom 1\noom_kill 0\n"
+HANGS = (
+    "Processes of docker web-1 wait for memory that they will not get: the OOM killer is off for {0} "
+    "(memory.oom_control), and it is at its limit."
+)
+
+
+@pytest.mark.parametrize("hung", [WEB, WEB + "/init.scope"])
+def test_a_workload_that_hangs_because_nobody_may_be_killed(tmp_path, hung):
+    machine = Machine(tmp_path, 1)
+    for path in {WEB, hung}:
+        machine.cgroup(path)
+    file = machine.folder(hung) + "/memory.oom_control"
+    machine.write(file, OFF.format(0))
+    machine.script[104.0] = lambda: machine.write(file, OFF.format(1))
+    result = machine.watch([entry()])
+    assert messages(result) == [HANGS.format(hung)]
+    row = result["violations"][0]
+    assert (row["kind"], row["label"], row["path"], result["seconds"]) == ("hang", "docker web-1", WEB, 4)
+
+
+@pytest.mark.parametrize("control", [OFF.format(0), WAITS.format(0)])
+def test_what_is_no_hang(tmp_path, control):
+    """Nobody waits; somebody waits, and may be killed."""
+    machine = Machine(tmp_path, 1)
+    machine.cgroup(WEB)
+    machine.write(machine.folder(WEB) + "/memory.oom_control", control)
+    assert machine.watch([entry()], seconds=2)["violations"] == []
 
 
 def pressed(machine, path=None):
