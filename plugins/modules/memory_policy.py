@@ -96,7 +96,7 @@ options:
   state_path:
     description:
       - Directory on the host for what was changed and what was there before. The last 20 runs that changed something
-        are kept. It belongs to root alone.
+        are kept, and of older ones what they have set, 5000 settings at most. It belongs to root alone.
     type: path
     default: /var/lib/oom-forensics/memory_policy
   lock_timeout:

@@ -68,7 +68,7 @@ def _plan(host: run.Host, request: Request, runs: Sequence[Run]) -> Answer:
         found.targets,
         facts,
         force=request.force,
-        declared=policy_record.declared(runs),
+        declared=policy_record.declared(request.store, runs),
         unsupported=request.unsupported,
         uids=policy_survey.uids(request.policy.users),
         refuse=_refused_by_manager,

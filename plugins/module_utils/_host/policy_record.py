@@ -7,6 +7,8 @@ A run is a file `runs/<id>.jsonl`: its head, then one line for each thing that b
 on the disk before its manager is called. Of a line that a power failure has cut nothing was done yet, and it is
 dropped; anything else that cannot be read is an error, because nobody shall guess what a rollback restores.
 
+The oldest runs are removed. What they have declared is carried forward in `declared.json`.
+
 One line for each thing, not the whole run anew each time: with 200 changes the lines take 0.2 to 1 s to reach the
 disk, and the whole file, written 200 times, 1.4 to 2.6 s (ext4 on a virtual disk).
 """
@@ -28,6 +30,9 @@ from . import counters, run
 DIRECTORY = "/var/lib/oom-forensics/memory_policy"
 SCHEMA = "oom.forensics/policy-run/1"
 KEPT = 20
+CARRIED_SCHEMA = "oom.forensics/policy-declared/1"
+_CARRIED = "declared.json"
+MOST_CARRIED = 5000  # most workloads of old runs have ended long ago
 _POLL_SECONDS = 0.1
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 # A running number first, because clocks may be set back: 000017-20261122T215030Z
@@ -113,17 +118,6 @@ def read(store: Store) -> List[Run]:
 def unfinished(runs: Sequence[Run]) -> Optional[Run]:
     """The run that was interrupted, and that the next one goes on with."""
     return runs[-1] if runs and not runs[-1].finished and not runs[-1].rolled_back else None
-
-
-def declared(runs: Iterable[Run]) -> Dict[Tuple[str, str, str], Declared]:
-    """By manager, identity and setting: what was set last and not rolled back."""
-    return {
-        (entry.manager, entry.identity, setting): Declared(row["wanted"], each.started, row["expression"])
-        for each in runs
-        for entry in each.entries
-        if entry.status == "done"
-        for setting, row in entry.settings.items()
-    }
 
 
 def _names(store: Store) -> List[str]:
@@ -215,6 +209,64 @@ _EVENTS: Dict[str, Callable[[_Fold, Dict[str, Any]], None]] = {
     "finished": _Fold.ended,
     "rolled_back": _Fold.ended,
 }
+
+
+# --- what was declared ----------------------------------------------------------------------------------------------
+
+# By manager, identity and setting.
+Declarations = Dict[Tuple[str, str, str], Declared]
+
+
+def declared(store: Store, runs: Iterable[Run]) -> Declarations:
+    """What was set last and not rolled back, the oldest first; also by runs that were removed.
+
+    :arg runs: as they were read before: one that is removed meanwhile is then told twice, and not left out.
+    """
+    found = _carried(store)
+    for each in runs:
+        for key, value in _declared_by(each):
+            found.pop(key, None)
+            found[key] = value
+    return found
+
+
+def _declared_by(found: Run) -> Iterator[Tuple[Tuple[str, str, str], Declared]]:
+    for entry in found.entries:
+        for setting, row in entry.settings.items() if entry.status == "done" else ():
+            yield (entry.manager, entry.identity, setting), Declared(row["wanted"], found.started, row["expression"])
+
+
+def _carried(store: Store) -> Declarations:
+    """What removed runs have declared.
+
+    Nothing where that cannot be read. Unlike a run it is needed for no rollback: without it no drift is told of what
+    they set, and a share of a peak is computed anew.
+    """
+    try:
+        with open(_path(store, _CARRIED), "rb") as stream:
+            told = json.loads(stream.read().decode("ascii"))
+        rows = told["declared"] if told["schema"] == CARRIED_SCHEMA else []
+        return {(row["manager"], row["identity"], row["setting"]): _read_declared(row) for row in rows}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _read_declared(row: Dict[str, Any]) -> Declared:
+    return Declared(*(row[name] for name in Declared._fields))
+
+
+def _carry(store: Store, names: Sequence[str]) -> None:
+    """Keep what these runs have declared, beside what was kept before. Raises OSError, RecordError."""
+    if not names:
+        return
+    runs = [_read_run(_path(store, "runs", name)) for name in names]
+    newest = list(declared(store, runs).items())[-MOST_CARRIED:]
+    rows = [
+        dict(value._asdict(), manager=manager, identity=identity, setting=setting)
+        for (manager, identity, setting), value in newest
+    ]
+    told = {"schema": CARRIED_SCHEMA, "declared": rows}
+    _put(_path(store, _CARRIED), json.dumps(told).encode("ascii") + b"\n")
 
 
 # --- the lock -------------------------------------------------------------------------------------------------------
@@ -369,7 +421,7 @@ def _write(descriptor: int, path: str, data: bytes) -> None:
 
 
 def begin(store: Store) -> Writer:
-    """A new run, under the lock; the oldest ones are removed. Raises RecordError."""
+    """A new run, under the lock; the oldest ones are removed, but for what they have declared. Raises RecordError."""
     names = _names(store)
     moment = time.time()
     number = _number(names[-1]) + 1 if names else 1
@@ -383,9 +435,11 @@ def begin(store: Store) -> Writer:
         "kills": counters.oom_kill(store.host),
     }
     path = _path(store, "runs", identifier + ".jsonl")
+    oldest = names[: max(0, len(names) + 1 - KEPT)]
     try:
+        _carry(store, oldest)
         _put(path, json.dumps(head).encode("ascii") + b"\n")
-        for name in names[: max(0, len(names) + 1 - KEPT)]:
+        for name in oldest:
             os.unlink(_path(store, "runs", name))
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -393,7 +447,7 @@ def begin(store: Store) -> Writer:
 
 
 def _put(path: str, data: bytes) -> None:
-    """A new file, which is there as a whole or not at all."""
+    """A file, which is there as a whole or not at all."""
     temporary = path + ".new"
     with open(temporary, "wb") as stream:
         stream.write(data)

@@ -214,6 +214,20 @@ def test_somebody_else_changes_it_back(lab):
     assert (steps["web2"].declared, steps["web2"].effective) == (64 * MIB, 512 * MIB)
 
 
+def test_drift_is_told_and_a_share_of_the_peak_rests_after_many_newer_runs(lab):
+    half_more, limited = rule("web1", memory_max="peak * 1.5"), rule("web2", memory_max="64M")
+    lab.write("web1", "memory.peak", 32 * MIB)
+    lab.applied(half_more, limited)
+    for number in range(policy_record.KEPT):
+        lab.applied(rule("web3", memory_max="{0}M".format(100 + number)))
+    lab.write("web1", "memory.peak", 33 * MIB)
+    lab.write("web2", "memory.max", 512 * MIB)
+    answer = policy.planned(lab.host, lab.request(half_more, limited))
+    assert outcomes(answer) == {"web1": "unchanged", "web2": "planned"}
+    step = answer.changes[1].steps[0]
+    assert (step.drifted, step.declared) == (True, 64 * MIB)
+
+
 # --- cut off
 
 

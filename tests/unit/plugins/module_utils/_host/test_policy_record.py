@@ -220,7 +220,7 @@ def test_what_was_declared_last_counts_if_it_was_not_rolled_back(store):
     recorded(store, entry(wanted=4), status="undone")
     recorded(store, entry(wanted=5), status="open", finished=False)
     runs = policy_record.read(store)
-    declared = policy_record.declared(runs)
+    declared = policy_record.declared(store, runs)
     assert declared == {
         ("docker", ID, "memory_max"): (3, runs[1].started, "512M"),
         ("docker", "5a" * 32, "memory_max"): (2, runs[0].started, "512M"),
@@ -230,6 +230,84 @@ def test_what_was_declared_last_counts_if_it_was_not_rolled_back(store):
 def test_the_newest_runs_are_kept(store):
     names = [recorded(store, entry()) for _number in range(policy_record.KEPT + 3)]
     assert [each.id for each in policy_record.read(store)] == names[-policy_record.KEPT :]
+
+
+OLD = ("docker", "5a" * 32, "memory_max")
+
+
+def fill(store):
+    """As many newer runs as push the ones before out."""
+    for _number in range(policy_record.KEPT):
+        recorded(store, entry())
+
+
+def declared(store):
+    return policy_record.declared(store, policy_record.read(store))
+
+
+def test_what_removed_runs_have_declared_is_carried_forward(store):
+    recorded(store, entry(identity="5a" * 32, wanted=None))
+    recorded(store, entry(identity="5a" * 32, wanted=7))
+    (_removed, last) = policy_record.read(store)
+    recorded(store, entry(identity="5a" * 32, wanted=8), status="undone")
+    recorded(store, entry(identity="5a" * 32, wanted=9), status="open")
+    for _again in range(2):
+        fill(store)
+        assert declared(store)[OLD] == (7, last.started, "512M")
+    recorded(store, entry(identity="5a" * 32, wanted=None))
+    assert declared(store)[OLD].value is None
+    recorded(store, entry(identity="5a" * 32, wanted=1), status="undone")
+    fill(store)
+    assert declared(store)[OLD].value is None
+
+
+def test_only_the_newest_of_what_removed_runs_have_declared_is_carried(store, monkeypatch):
+    monkeypatch.setattr(policy_record, "MOST_CARRIED", 2)
+    names = ["{0:064x}".format(number) for number in range(3)]
+    recorded(store, *[entry(identity=each) for each in names])
+    recorded(store, entry(identity=names[0]))
+    fill(store)
+    assert {identity for _manager, identity, _setting in declared(store)} == {ID, names[0], names[2]}
+
+
+def test_a_removal_that_was_cut_off_loses_nothing(store, monkeypatch):
+    recorded(store, entry(identity="5a" * 32, wanted=7))
+    for _number in range(policy_record.KEPT - 1):
+        recorded(store, entry())
+    for call in ("rename", "unlink"):
+        with monkeypatch.context() as patched:
+            patched.setattr(policy_record.os, call, no_space)
+            with pytest.raises(RecordError, match="No space left on device"):
+                recorded(store, entry())
+        assert declared(store)[OLD].value == 7
+    assert policy_record.read(store)[-1].entries == ()  # the second one had begun
+    recorded(store, entry())
+    assert len(policy_record.read(store)) == policy_record.KEPT
+    assert declared(store)[OLD].value == 7
+
+
+def no_space(*_arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"schema": "x/9", "declared": 1}', "é", "[" * 100000])
+def test_what_cannot_be_read_of_removed_runs_is_as_if_there_were_none(store, text):
+    """It only tells drift, and the next removal writes it anew."""
+    recorded(store, entry(identity="5a" * 32))
+    fill(store)
+    pathlib.Path(store.directory, "declared.json").write_text(text)
+    assert set(declared(store)) == {("docker", ID, "memory_max")}
+    recorded(store, entry(identity="5a" * 32))
+    fill(store)
+    assert OLD in declared(store)
+
+
+@pytest.mark.parametrize("rows", [1, [1], [{}], [{"manager": [], "identity": "x", "setting": "y"}]])
+def test_damaged_declarations(store, rows):
+    os.mkdir(store.directory)
+    told = {"schema": policy_record.CARRIED_SCHEMA, "declared": rows}
+    pathlib.Path(store.directory, "declared.json").write_text(json.dumps(told))
+    assert declared(store) == {}
 
 
 def test_the_newest_run_is_the_last_one_even_if_the_clock_was_set_back(store, monkeypatch):
