@@ -397,22 +397,54 @@ def undo(host: run.Host, before: Dict[str, Any]) -> None:
 
 def finish(host: run.Host) -> None:
     """Put all drop-ins into force: one daemon-reload. Raises ManagerError."""
-    _hold_swap(host)
+    refused = _hold_swap(host)
+    if refused:
+        raise _unread(refused)
     call(host, [_systemctl(host), "daemon-reload"])
 
 
-def _hold_swap(host: run.Host) -> None:
+def _hold_swap(host: run.Host) -> Dict[str, ManagerError]:
     """Tell systemd the limits of swap that the kernel has and it has not been told, lest its reload removes them.
 
     runc 1.1.5 tells it no limit of 0, and no changed one; a container without swap then got all of it (252).
+
+    :returns: the scopes of which it could not be told, each with the reason.
     """
+    refused = {}
+    for unit, limit in _swap_untold(host):
+        try:
+            set_properties(host, unit, {"MemorySwapMax": limit}, lasting=False)
+        except VanishedError:
+            continue  # and its limit with it
+        except ManagerError as error:
+            refused[unit] = error
+    return refused
+
+
+def _swap_untold(host: run.Host) -> Iterator[Tuple[str, int]]:
+    """The scopes with a limit of swap that systemd does not know, and that limit, in bytes."""
     for unit, shown in _show(host, ["*.scope"]).items():
         cgroup = policy_kernel.read(host, shown["ControlGroup"]) if shown["ControlGroup"] else None
         if cgroup is None or cgroup["cgroup_version"] == 1:
             continue
         limit = policy_kernel.settings(cgroup).get("memory_swap_max")
         if limit is not None and limit != _size(shown["MemorySwapMax"]):
-            try:
-                set_properties(host, unit, {"MemorySwapMax": limit}, lasting=False)
-            except VanishedError:
-                continue  # and its limit with it
+            yield unit, limit
+
+
+def _unread(refused: Mapping[str, ManagerError]) -> ManagerError:
+    """Why systemd is not to reload, with the first of these scopes by name."""
+    unit, error = next(iter(refused.items()))
+    more = " (and {0} more)".format(len(refused) - 1) if len(refused) > 1 else ""
+    advice = " ".join(filter(None, (error.advice, _RELOAD_BY_HAND.format(unit))))
+    return ManagerError(_UNREAD.format(unit + more, error), advice)
+
+
+_UNREAD = (
+    "The drop-ins are written, but systemd has not read them yet: its daemon-reload would take away the limit of swap "
+    "of {0}, which it does not know and could not be told. {1}"
+)
+_RELOAD_BY_HAND = (
+    "Set MemorySwapMax of {0} with `systemctl set-property --runtime`, or let it end; then run "
+    "`systemctl daemon-reload`."
+)

@@ -469,6 +469,28 @@ def test_a_reload_leaves_limits_of_swap_that_systemd_was_not_told(tmp_path):
     assert not host.stream.calls
 
 
+@pytest.mark.parametrize(("count", "named"), [(1, ""), (2, " (and 1 more)")])
+def test_no_reload_where_it_would_take_a_limit_of_swap_away(tmp_path, count, named):
+    """The other scopes are told of their limits still, and the sentence says what state the drop-ins are in."""
+    names = ["docker-{0}{1}.scope".format(WEB[:-1], number) for number in range(3)]
+    said = ["Failed to set unit properties on {0}: Access denied\n".format(name) for name in names]
+    results = [(b"", 1, said[number]) if number < count else () for number in range(3)]
+    calls = [(SHOW + ["*.scope"], b"\n".join(scope(name, "infinity") for name in names))]
+    calls += [(SET + [name, "MemorySwapMax=0"],) + result for name, result in zip(names, results)]
+    host = make(tmp_path, 2, {SYSTEM + "/" + name: v2(swap=0) for name in names}, calls, BOOTED)
+    with pytest.raises(ManagerError) as raised:
+        policy_systemd.finish(host)
+    assert not host.stream.calls
+    assert str(raised.value) == (
+        "The drop-ins are written, but systemd has not read them yet: its daemon-reload would take away the limit of "
+        "swap of {0}{1}, which it does not know and could not be told. `systemctl set-property` failed: {2}."
+    ).format(names[0], named, said[0].strip())
+    assert raised.value.advice == (
+        "Run the task as root (become: true). Set MemorySwapMax of {0} with `systemctl set-property --runtime`, or let "
+        "it end; then run `systemctl daemon-reload`."
+    ).format(names[0])
+
+
 def test_a_reload_on_cgroup_v1(tmp_path):
     """systemd has no limit of swap there, and a reload does not change any."""
     calls = [
