@@ -139,9 +139,9 @@ def _carry_out(host: run.Host, request: Request, unfinished: Optional[Run], answ
             for change in due
         ]
         became, failure = work.do_all(orders, writer, caught)
-        work.finish(host, became)
+        unforced = work.finish(host, became, unfinished)
         work.confirm(host, due, became)
-        failure = failure or work.noted(writer, "finished")
+        failure = failure or unforced or work.noted(writer, "finished")
     changes = work.told(answer.changes, became)
     return answer._replace(
         changes=changes,

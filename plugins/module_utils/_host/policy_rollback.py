@@ -165,10 +165,10 @@ def _undo_all(host: run.Host, store: Store, found: Run, answer: Answer) -> Answe
     with work.signals() as caught, contextlib.closing(policy_record.resume(store, found)) as writer:
         orders = [Order(entry.key, functools.partial(_undo, host, number, entry)) for number, entry in found.undoable()]
         became, failure = work.do_all(orders, writer, caught)
-        work.finish(host, became)
+        unforced = work.finish(host, became, found)
         work.confirm(host, answer.changes, became)
         changes = work.told(answer.changes, became)
-        failure = failure or work.complaint(changes, "failed") or work.noted(writer, "rolled_back")
+        failure = failure or work.complaint(changes, "failed") or unforced or work.noted(writer, "rolled_back")
     return answer._replace(changes=changes, changed=any(each.changed for each in became.values()), failure=failure)
 
 

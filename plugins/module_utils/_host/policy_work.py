@@ -161,15 +161,23 @@ _STOPPED = (
 _UNRECORDED = "{0} The run has ended after {1} of {2} changes."
 
 
-def finish(host: run.Host, became: Dict[Key, Became]) -> None:
-    """Let each manager do what it does once behind all changes."""
-    for name in sorted({manager for (manager, _identity), each in became.items() if each.changed}):
+def finish(host: run.Host, became: Dict[Key, Became], begun: Optional[Run] = None) -> Optional[str]:
+    """Let each manager do what it does once behind all changes.
+
+    :arg begun: a run that another process began, and that may have ended before this.
+    :returns: why a manager could not, where no change of this process failed with that.
+    """
+    changed = {manager for (manager, _identity), each in became.items() if each.changed}
+    failure = None
+    for name in sorted(changed | {entry.manager for entry in (begun.entries if begun else ())}):
         try:
             MANAGERS[name].finish(host)
         except ManagerError as error:
+            failure = failure or (None if name in changed else sentence(error))
             for key, each in became.items():
                 if key[0] == name and each.changed:
                     became[key] = Became("failed", sentence(error))
+    return failure
 
 
 def confirm(host: run.Host, changes: Sequence[Change], became: Dict[Key, Became]) -> None:

@@ -506,6 +506,25 @@ def test_a_rollback_that_was_killed_can_be_repeated(lab):
     assert limits(lab) == ["max"] * 3
 
 
+def test_what_a_cut_off_process_has_not_put_into_force_is_put_into_force(lab):
+    """Its changes are all done and recorded, and its managers were not told that this was all."""
+    lab.engine.broken["finish"] = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    assert in_child(lambda: lab.applied(WEB)) == -signal.SIGKILL
+    lab.engine.broken["finish"] = policy_lab.failing("Nothing was reloaded.", None)
+    assert lab.applied(WEB).failure == "Nothing was reloaded."
+    assert policy_record.unfinished(runs(lab)) is not None
+    lab.engine.broken.clear()
+    answer = lab.applied(WEB)
+    assert (answer.failure, answer.changed, policy_record.unfinished(runs(lab))) == (None, False, None)
+
+    lab.engine.broken["finish"] = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    assert in_child(lambda: rolled_back(lab)) == -signal.SIGKILL
+    lab.engine.broken["finish"] = policy_lab.failing("Nothing was reloaded.", None)
+    assert rolled_back(lab).failure == "Nothing was reloaded."
+    lab.engine.broken.clear()
+    assert (rolled_back(lab).failure, runs(lab)[0].rolled_back is not None) == (None, True)
+
+
 def test_a_rollback_that_a_signal_ends(lab):
     lab.applied(WEB)
     lab.engine.broken["web3"] = lambda: os.kill(os.getpid(), signal.SIGTERM)
