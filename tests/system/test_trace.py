@@ -24,10 +24,16 @@ BIN = Path(sys.executable).parent
 PLAYBOOK = str(ROOT / "playbooks/trace_oom.yml")
 
 
+def environment():
+    paths = {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"), "PYTHONPATH": str(ROOT / ".collections")}
+    return dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1", **paths)
+
+
 def in_tracefs(command):
     """Output of a shell command that sees a tracefs of its own at $T; read without this collection."""
     script = f"T=$(mktemp -d) && mount -t tracefs none $T && {{ {command}; }}; umount $T; rmdir $T"
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
+    argv = ["unshare", "-m", "sh", "-c", script]
+    done = subprocess.run(argv, env=environment(), cwd=str(ROOT), capture_output=True, text=True, check=False)
     return done.stdout.split("\n")[:-1]
 
 
@@ -53,11 +59,6 @@ def nothing_left(seconds=15):
             return False
         time.sleep(0.2)
     return True
-
-
-def environment():
-    paths = {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"), "PYTHONPATH": str(ROOT / ".collections")}
-    return dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1", **paths)
 
 
 def module(tmp_path, **options):
@@ -178,6 +179,32 @@ def test_lost_connection(tmp_path):
     run.stdout = None
     run.communicate(timeout=30)
     assert nothing_left(0) and not (tmp_path / "ready").exists()
+
+
+def test_trace_of_another_process_namespace(tmp_path):
+    """Its owner is not to be seen from here; it must go on all the same."""
+    theirs = "$T/instances/oom-forensics-999999999-1"
+    switch = f"{theirs}/events/oom/mark_victim/enable"
+    # Their reader, then a trace of ours, which looks for what killed ones have left.
+    ours = f"{sys.executable} -m ansible_collections.oom.forensics.plugins.modules.oom_trace <{tmp_path}/arguments"
+    options = {"backend": "tracefs", "duration": 1, "kernel_log": False}
+    (tmp_path / "arguments").write_text(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
+    said = in_tracefs(
+        f"mkdir {theirs} && echo 1 >{switch} && {{ exec 9<{theirs}/trace_pipe; {ours} >{tmp_path}/result; cat {switch};"
+        f" exec 9<&-; rmdir {theirs}; }}"
+    )
+    assert json.loads((tmp_path / "result").read_text())["backend"] == "tracefs"
+    assert said == ["1"] and nothing_left(0)
+
+
+def test_option_of_the_whole_host_that_would_keep_readers_awake(tmp_path):
+    before = in_tracefs("cat $T/options/block; echo 1 >$T/options/block")
+    try:
+        run = module(tmp_path, duration=1, kernel_log=False)
+        assert in_tracefs("cat $T/instances/oom-forensics-*/options/block") == ["0"]
+        assert result_of(run)["backend"] == "tracefs"
+    finally:
+        in_tracefs(f"echo {before[0]} >$T/options/block")
 
 
 @pytest.mark.parametrize(

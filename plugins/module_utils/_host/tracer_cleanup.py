@@ -96,18 +96,20 @@ def remove_instance(path: str) -> bool:
     write(os.path.join(path, "events/enable"), "0")
     deadline = time.monotonic() + _REMOVE_SECONDS
     while True:
-        try:
-            os.rmdir(path)
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return True
-            if error.errno not in (errno.EBUSY, errno.EINTR, errno.EAGAIN) or time.monotonic() > deadline:
-                return False
-            time.sleep(_POLL_SECONDS)
+        error = _rmdir(path)
+        if error is None or error.errno == errno.ENOENT:
+            return True
+        if error.errno not in (errno.EBUSY, errno.EINTR, errno.EAGAIN) or time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
 
 
 def sweep(folder: str) -> int:
-    """Remove the instances that killed traces have left in a tracefs; returns how many."""
+    """Remove the instances that killed traces have left in a tracefs; returns how many.
+
+    An owner in another process namespace looks as if it were gone. So nothing is written: the kernel refuses to remove
+    an instance that somebody reads (kernel/trace/trace.c, __remove_instance), and switches off itself what it removes.
+    """
     removed = 0
     try:
         names = os.listdir(os.path.join(folder, "instances"))
@@ -116,8 +118,16 @@ def sweep(folder: str) -> int:
     for name in names:
         owner = _INSTANCE.fullmatch(name)
         if owner and not runs(Process(int(owner.group(1)), int(owner.group(2)))):
-            removed += remove_instance(os.path.join(folder, "instances", name))
+            removed += _rmdir(os.path.join(folder, "instances", name)) is None
     return removed
+
+
+def _rmdir(path: str) -> Optional[OSError]:
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        return error
+    return None
 
 
 def remove_probes(folder: str, pid: int) -> bool:

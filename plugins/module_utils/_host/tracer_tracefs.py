@@ -29,6 +29,8 @@ _OPTIONS = (
     ("verbose", "0"),
     ("latency-format", "0"),
     ("overwrite", "1"),
+    # With it a reader is woken all the time, not by an event.
+    ("block", "0"),
 )
 _BUFFER_KB = "64"  # of each processor; by default a megabyte and a half
 _CHUNK = 65536

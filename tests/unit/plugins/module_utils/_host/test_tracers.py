@@ -244,6 +244,15 @@ def test_instances_of_killed_traces(tmp_path):
     assert sorted(each.name for each in (tmp_path / "instances").iterdir()) == sorted(names[1:3])
 
 
+def test_instances_of_others_are_not_silenced(tmp_path):
+    """The owner may live in another process namespace; the kernel keeps what is read (here: a folder with a file)."""
+    switch = tmp_path / "instances/oom-forensics-999999999-1/events/enable"
+    switch.parent.mkdir(parents=True)
+    switch.write_text("1")
+    assert tracer_cleanup.sweep(str(tmp_path)) == 0
+    assert switch.read_text() == "1"
+
+
 def test_what_is_left_is_said(tmp_path):
     (tmp_path / "full" / "inside").mkdir(parents=True)
     keeper = tracer_cleanup.Keeper(None)
