@@ -259,7 +259,8 @@ def witness(host: run.Host, kill: traces.Kill, boot_id: Optional[str], numbers: 
     if numbers:
         folder = "/proc/{0}/".format(kill.victim_pid)
         if kill.victim_cgroup is None:
-            told["victim_cgroup"] = _memory_cgroup(run.read_text(host, folder + "cgroup"))
+            text = run.read_text(host, folder + "cgroup")  # before the state: who exits never comes back
+            told["victim_cgroup"] = _memory_cgroup(text, _exits(run.read_bytes(host, folder + "stat")))
         status = _fields(run.read_text(host, folder + "status"))
         if status.get("Tgid", "").isdigit():
             told["victim_pid"] = int(status["Tgid"])
@@ -282,16 +283,30 @@ def _comm(host: run.Host, pid: int) -> Optional[str]:
     return data[:-1].decode("utf-8", "surrogateescape") if data else None
 
 
-def _memory_cgroup(text: Optional[str]) -> Optional[str]:
-    """The path in the memory controller's hierarchy, else in the unified one (cgroups(7))."""
+_PF_EXITING = 0x4  # include/linux/sched.h
+_DELETED = " (deleted)"
+
+
+def _exits(text: Optional[bytes]) -> bool:
+    """Whether a process exits or has gone, by its /proc/PID/stat; its flags are the ninth field (proc(5))."""
+    words = (text or b"").rpartition(b")")[2].split()
+    return len(words) < 7 or bool(int(words[6]) & _PF_EXITING)
+
+
+def _memory_cgroup(text: Optional[str], exits: bool) -> Optional[str]:
+    """The path in the memory controller's hierarchy, else in the unified one (cgroups(7)).
+
+    kernel/cgroup/cgroup.c, proc_cgroup_show: in hierarchies of version 1 whoever exits is shown in the root; the
+    unified one shows where it was, and marks a cgroup that was removed since.
+    """
     unified = None
     for line in (text or "").splitlines():
         number, _colon, rest = line.partition(":")
         controllers, _colon, path = rest.partition(":")
         if "memory" in controllers.split(","):
-            return path
+            return None if exits and path == "/" else path
         if number == "0":
-            unified = path
+            unified = path[: -len(_DELETED)] if exits and path.endswith(_DELETED) else path
     return unified
 
 

@@ -318,12 +318,50 @@ def test_bpftrace_ways(tmp_path):
     assert (first.shape, second.shape) == (traces.PROGRAM, traces.BPFTRACE)
 
 
+# proc(5): the name in brackets may hold anything; the flags are the ninth field.
+STAT = b"12 (x) 1 2 3) R 1 12 12 0 -1 %d 0 0\n"
+EXITS = 0x40040C
+
+
+@pytest.mark.parametrize(
+    "lines,flags,expected",
+    [
+        (b"4:memory:/\n0::/u\n", EXITS, None),
+        (b"4:memory:/\n0::/u\n", 0x400000, "/"),
+        (b"4:memory:/m\n", EXITS, "/m"),
+        (b"1:name=systemd:/\n0::/u\n", EXITS, "/u"),
+        (b"0::/\n", EXITS, "/"),
+        (b"0::/u (deleted)\n", EXITS, "/u"),
+        (b"0::/u (deleted)\n", 0x400000, "/u (deleted)"),  # whoever lives keeps its cgroup: that is its name
+    ],
+)
+def test_cgroup_of_a_victim_that_exits(tmp_path, lines, flags, expected):
+    host = tree(tmp_path, proc__12__cgroup=lines, proc__12__stat=STAT % flags)
+    assert tracers.witness(host, traces.Kill(backend="bcc", victim_pid=12), "b").victim_cgroup == expected
+
+
+def test_cgroup_of_a_zombie():
+    """By the running kernel: on version 1 nobody knows it any more."""
+    lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        seen = tracers.witness(run.Host(), traces.Kill(backend="bcc", victim_pid=pid), "b").victim_cgroup
+    finally:
+        os.waitpid(pid, 0)
+    version_1 = any("memory" in line.split(":")[1].split(",") for line in lines)
+    assert seen == (None if version_1 else lines[-1].split("::")[1])
+
+
 def test_witness(tmp_path):
     host = tree(
         tmp_path,
         proc__12__cgroup=b"11:memory:/m\n1:name=systemd:/s\n0::/u\n",
         proc__12__status=b"Name:\tx\nTgid:\t10\nPid:\t12\n",
         proc__12__comm=b"x \xff\n",
+        proc__12__stat=STAT % 0,
         proc__7__comm=b"seven\n",
         proc__loadavg=b"0.10 0.20 0.30 1/100 12\n",
     )
