@@ -72,8 +72,9 @@ def _tool(name: bytes, load: bytes = b"") -> Pattern[bytes]:
     """
     return re.compile(
         rb"\d\d:\d\d:\d\d +Triggered by PID (?P<trigger_pid>\d{1,10}) \(\"(?P<trigger_comm>" + name + rb")\"\), "
-        # bpftrace since September 2025, where a memcg's limit was hit: that cgroup.
-        rb"(?:CGROUP -?\d{1,20} \(\"(?P<limit_cgroup>[^\n]{0,4200}?)\"\), )?"
+        # bpftrace since September 2025, where a memcg's limit was hit: that cgroup. Greedy: its name may look like what
+        # comes behind it, which the victim's, of 15 bytes, cannot.
+        rb"(?:CGROUP -?\d{1,20} \(\"(?P<limit_cgroup>[^\n]{0,4200})\"\), )?"
         rb"OOM kill of PID (?P<victim_pid>\d{1,10}) \(\"(?P<victim_comm>" + name + rb")\"\), "
         # Behind the load, libbpf-tools may print rubbish.
         rb"(?P<domain_pages>\d{1,20}) pages(?:, loadavg: (?P<loadavg>" + _LOAD + rb")?[^\n]{0,80})" + load + rb"\r?\n",

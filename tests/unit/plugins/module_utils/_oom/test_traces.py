@@ -151,6 +151,18 @@ def test_tracepoint_and_kill_line_have_the_same_numbers():
                 "domain_pages": 9,
             },
         ),
+        # A cgroup whose name looks like the end of the line.
+        (
+            traces.BPFTRACE,
+            '12:00:00 Triggered by PID 4242 ("hog"), CGROUP 45 ("unified:/user.slice/x"), OOM kill of PID 1 ("systemd"), 5 '
+            'pages, loadavg: "), OOM kill of PID 4242 ("hog"), 9 pages, loadavg: 0.99 0.39 0.30 3/282 22724\n',
+            {
+                "limit_cgroup": '/user.slice/x"), OOM kill of PID 1 ("systemd"), 5 pages, loadavg: ',
+                "victim_pid": 4242,
+                "victim_comm": "hog",
+                "domain_pages": 9,
+            },
+        ),
     ],
 )
 def test_formats_of_other_versions(shape, text, expected):
