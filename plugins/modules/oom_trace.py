@@ -230,7 +230,7 @@ coverage:
       description: Kills that the kernel counted meanwhile. Null before Linux 4.13.
       type: int
       sample: 2
-    kills_lost: {description: Kills that the backend says it lost., type: int, sample: 0}
+    kills_lost: {description: "Kills that the backend says it lost, at least.", type: int, sample: 0}
     kills_untraced: {description: Kills that were counted and not traced., type: int, sample: 0}
     events_total: {description: Events before they were filtered and cut., type: int, sample: 2}
     events_filtered: {description: Events that are in none of O(cgroups)., type: int, sample: 0}

@@ -123,6 +123,7 @@ class Tool:
         self.known = process(self._process.pid)
         keeper.tool(self.known or Process(self._process.pid, 0))
         self.complaints = self._process.stderr.fileno() if self._process.stderr else -1
+        self._shape = way.shape
         self._said = b""
         for number in (self.fd, self.complaints):
             fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) | os.O_NONBLOCK)
@@ -151,7 +152,7 @@ class Tool:
 
     def lost(self) -> int:
         self.hear()
-        return traces.lost(self._said)
+        return traces.lost(self._said, self._shape)
 
     def settled(self, seconds: float, poll_seconds: float = 0.05, steady: int = 6) -> None:
         """Wait until it opens no more files: probe and buffers are there. At most so many seconds."""

@@ -55,11 +55,15 @@ class Kill(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """How a backend prints: a kill, that it is attached (None: it does not say), and that it lost some."""
+    """How a backend prints: a kill, that it is attached (None: it does not say), and that it lost some.
+
+    ``most_lines``: of one kill. What a backend says that it lost is lines.
+    """
 
     kill: Pattern[bytes]
     ready: Optional[Pattern[bytes]]
     lost: Pattern[bytes]
+    most_lines: int = 1
 
 
 # --- oomkill of bcc, libbpf-tools, bpftrace -------------------------------------------------------------------------
@@ -141,8 +145,9 @@ def tracepoint(event_format: str) -> Optional[Shape]:
 
 # --- our program for bpftrace ---------------------------------------------------------------------------------------
 
-# The path of a cgroup is printed name by name, the last one first. Every line begins with the victim: those of one
-# kill come out in their order, those of two processors' kills mixed. A cgroup's name has no newline (cgroup_mkdir).
+# The path of a cgroup is printed name by name, the last one first, each with its level: a line may be lost. Every line
+# begins with the victim: those of one kill come out in their order, those of two processors' kills mixed. A cgroup's
+# name has no newline (cgroup_mkdir). What stands between the two processes' names is longer than a name.
 _PROGRAM = """\
 kprobe:oom_kill_process
 {
@@ -150,35 +155,37 @@ kprobe:oom_kill_process
     $victim = $oc->chosen;
     if ($oc->memcg != 0) {
         $node = $oc->memcg->css.cgroup->kn;
-        unroll(LEVELS) {
-            if ($node != 0) { printf("oom-kill %d limit %s\\n", $victim->pid, str($node->name));
-                $node = $node->PARENT; }
-        }
+LIMIT
     }
     $memory = $victim->cgroups->subsys[MEMORY];
-    printf("oom-kill %d controller %s\\n", $victim->pid, str(((struct cgroup_subsys *)$memory->ss)->name));
+    printf("oom-kill %d controller 0 %s\\n", $victim->pid, str(((struct cgroup_subsys *)$memory->ss)->name));
     $node = $memory->cgroup->kn;
-    unroll(LEVELS) {
-        if ($node != 0) { printf("oom-kill %d victim %s\\n", $victim->pid, str($node->name));
-            $node = $node->PARENT; }
-    }
-    printf("oom-kill %d is %d by %d %d %d %d <%s> <%s> end\\n", $victim->pid, $victim->tgid, tid, $oc->totalpages,
-        $oc->order, $oc->constraint, comm, $victim->comm);
+VICTIM
+    printf("oom-kill %d is %d by %d %d %d %d <%s> oom-kill victim <%s> end\\n", $victim->pid, $victim->tgid, tid,
+        $oc->totalpages, $oc->order, $oc->constraint, comm, $victim->comm);
 }
 interval:ms:200 { if (@said == 0) { @said = 1; printf("oom-kill attached\\n"); } }
 END { clear(@said); }
 """
+# One level of a path. Written out: unroll(), which old bpftrace takes as well, has no counter.
+_PIECE = """\
+    if ($node != 0) {{ printf("oom-kill %d {what} {level} %s\\n", $victim->pid, str($node->name));
+        $node = $node->{parent}; }}
+"""
 _LEVELS = 10
 _PROGRAM_KILL = re.compile(
-    rb"oom-kill (?P<key>\d{1,10}) (?:(?P<what>limit|victim|controller) (?P<name>[^\n]{0,255})"
+    rb"oom-kill (?P<key>\d{1,10}) (?:(?P<what>limit|victim|controller) (?P<level>\d{1,2}) (?P<name>[^\n]{0,255})"
     rb"|is (?P<victim_pid>\d{1,10}) by (?P<trigger_pid>\d{1,10}) (?P<domain_pages>\d{1,20}) (?P<order>-?\d{1,3}) "
-    rb"(?P<constraint>-?\d{1,3}) <(?P<trigger_comm>.{0,15})> <(?P<victim_comm>.{0,15})> end)\r?\n",
+    rb"(?P<constraint>-?\d{1,3}) <(?P<trigger_comm>.{0,15})> oom-kill victim <(?P<victim_comm>.{0,15})> end)\r?\n",
     re.DOTALL,
 )
-PROGRAM = Shape(_PROGRAM_KILL, re.compile(rb"oom-kill attached\r?\n"), _TOOL_LOST)
+# The program prints a path of every level for the limit and for the victim, and two lines more.
+PROGRAM = Shape(_PROGRAM_KILL, re.compile(rb"oom-kill attached\r?\n"), _TOOL_LOST, 2 * _LEVELS + 2)
 # include/linux/oom.h, enum oom_constraint
 _CONSTRAINTS = ("CONSTRAINT_NONE", "CONSTRAINT_CPUSET", "CONSTRAINT_MEMORY_POLICY", "CONSTRAINT_MEMCG")
 _OPEN = 256
+# Bytes of a string that old bpftrace may have cut: of its 200 (tracer_tools.py) the last one is the end.
+_CUT = 199
 
 
 def program(memory: int, parent: str) -> str:
@@ -187,8 +194,11 @@ def program(memory: int, parent: str) -> str:
     :arg memory: the number of the memory controller among the kernel's controllers.
     :arg parent: what struct kernfs_node calls its parent: ``parent``, ``__parent`` since Linux 6.15.
     """
-    text = _PROGRAM.replace("LEVELS", str(_LEVELS)).replace("PARENT", parent)
-    return text.replace("MEMORY", str(memory))
+    text = _PROGRAM.replace("MEMORY", str(memory))
+    for what in ("limit", "victim"):
+        pieces = [_PIECE.format(what=what, level=level, parent=parent) for level in range(_LEVELS)]
+        text = text.replace(what.upper() + "\n", "".join(pieces))
+    return text
 
 
 class Reader:
@@ -198,9 +208,14 @@ class Reader:
         self.backend = backend
         self.shape = shape
         self.ready = False  # the backend has said that it is attached
-        self.lost = 0  # kills that it says it lost
+        self._lost_lines = 0
         self._rest = b""
-        self._pieces: Dict[bytes, Dict[str, List[bytes]]] = {}  # of kills that come in several lines
+        self._pieces: Dict[bytes, Dict[str, Dict[int, bytes]]] = {}  # of kills that come in several lines: by level
+
+    @property
+    def lost(self) -> int:
+        """Kills that it says it lost, at least."""
+        return _lost_kills(self._lost_lines, self.shape)
 
     def feed(self, chunk: bytes) -> List[Kill]:
         """Take the next output; returns the kills that are complete now."""
@@ -227,35 +242,53 @@ class Reader:
         self._rest = b""
 
     def _count(self, between: bytes) -> None:
-        for found in self.shape.lost.finditer(between):
-            self.lost += int(found.group("count"))
+        self._lost_lines += _lost_lines(between, self.shape)
 
     def _kill(self, found: Match[bytes]) -> Optional[Kill]:
         told = found.groupdict()
         if "key" not in told:
             return _kill(self.backend, told)
         if told["what"]:
-            if len(self._pieces) < _OPEN or told["key"] in self._pieces:
-                names = self._pieces.setdefault(told["key"], {}).setdefault(told["what"].decode("ascii"), [])
-                names.append(told["name"])
+            self._keep(told["key"], told["what"].decode("ascii"), int(told["level"]), told["name"])
             return None
         names_of = self._pieces.pop(told["key"], {})
         kill = _kill(self.backend, told)
-        if names_of.get("controller") == [b"memory"]:
-            kill = kill._replace(victim_cgroup=_path(names_of.get("victim", [])))
-        return kill._replace(limit_cgroup=_path(names_of.get("limit", [])))
+        if names_of.get("controller") == {0: b"memory"}:
+            kill = kill._replace(victim_cgroup=_path(names_of.get("victim", {})))
+        return kill._replace(limit_cgroup=_path(names_of.get("limit", {})))
+
+    def _keep(self, key: bytes, what: str, level: int, name: bytes) -> None:
+        """Note a piece until its kill's last line comes, if it was not lost: the oldest kill makes room."""
+        if key not in self._pieces and len(self._pieces) >= _OPEN:
+            del self._pieces[next(iter(self._pieces))]
+        pieces = self._pieces.setdefault(key, {})
+        if level == 0:  # also of another kill of a process with the same number
+            pieces[what] = {}
+        pieces.setdefault(what, {})[level] = name
 
 
-def _path(names: List[bytes]) -> Optional[str]:
-    """A cgroup's path from its names, the last first. The root's is empty; without it the path has more levels."""
-    if not names or names[-1] not in (b"", b"/"):
+def _path(names: Dict[int, bytes]) -> Optional[str]:
+    """A cgroup's path from its names by level, the last name at 0; None where one was lost or may be cut.
+
+    The root's is empty; without it the path has more levels.
+    """
+    whole = [names[level] for level in range(len(names)) if level in names and len(names[level]) < _CUT]
+    if not whole or len(whole) < len(names) or whole[-1] not in (b"", b"/"):
         return None
-    return "/" + b"/".join(names[-2::-1]).decode("utf-8", "surrogateescape")
+    return "/" + b"/".join(whole[-2::-1]).decode("utf-8", "surrogateescape")
 
 
-def lost(complaints: bytes) -> int:
-    """How many kills a tool says on stderr that it lost."""
-    return sum(int(found.group("count")) for found in _TOOL_LOST.finditer(complaints))
+def lost(complaints: bytes, shape: Shape) -> int:
+    """How many kills a tool says on stderr that it lost, at least."""
+    return _lost_kills(_lost_lines(complaints, shape), shape)
+
+
+def _lost_lines(text: bytes, shape: Shape) -> int:
+    return sum(int(found.group("count")) for found in shape.lost.finditer(text))
+
+
+def _lost_kills(lines: int, shape: Shape) -> int:
+    return -(-lines // shape.most_lines)
 
 
 def _kill(backend: str, told: Dict[str, Any]) -> Kill:

@@ -219,7 +219,7 @@ def test_lost():
     )
     reader.end()
     assert reader.lost == 15
-    assert traces.lost(b"Possibly lost 7 samples\nlost 2 events on CPU #1\n") == 9
+    assert traces.lost(b"Possibly lost 7 samples\nlost 2 events on CPU #1\n", traces.BCC) == 9
 
 
 def test_rubbish_is_bounded():
@@ -229,23 +229,27 @@ def test_rubbish_is_bounded():
     assert len(reader._rest) < 128 * 1024
 
 
+def lines(*told):
+    return b"".join(b"oom-kill %d %s\n" % each for each in told)
+
+
+LAST = b"is %d by 3 9 0 3 <t> oom-kill victim <v> end"
+
+
 def test_lines_of_two_kills_mixed():
-    text = b"".join(
-        b"oom-kill %d %s\n" % (pid, rest)
-        for pid, rest in [
-            (1, b"limit a"),
-            (2, b"limit b"),
-            (1, b"limit "),
-            (2, b"limit "),
-            (1, b"controller memory"),
-            (2, b"controller cpu"),  # another number on this kernel: the path is not the memory controller's
-            (1, b"victim x"),
-            (1, b"victim a"),
-            (1, b"victim "),
-            (2, b"victim b"),
-            (2, b"is 2 by 3 9 0 3 <t> <v> end"),
-            (1, b"is 1 by 3 9 0 3 <t> <v> end"),
-        ]
+    text = lines(
+        (1, b"limit 0 a"),
+        (2, b"limit 0 b"),
+        (1, b"limit 1 "),
+        (2, b"limit 1 "),
+        (1, b"controller 0 memory"),
+        (2, b"controller 0 cpu"),  # another number on this kernel: the path is not the memory controller's
+        (1, b"victim 0 x"),
+        (1, b"victim 1 a"),
+        (1, b"victim 2 "),
+        (2, b"victim 0 b"),
+        (2, LAST % 2),
+        (1, LAST % 1),
     )
     kills = one(traces.PROGRAM, text)
     assert [(kill.victim_pid, kill.limit_cgroup, kill.victim_cgroup) for kill in kills] == [
@@ -254,15 +258,62 @@ def test_lines_of_two_kills_mixed():
     ]
 
 
+PATH = [(1, b"limit 0 docker-1.scope"), (1, b"limit 1 system.slice"), (1, b"limit 2 ")]
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_path_of_which_a_line_was_lost_is_none(missing):
+    whole = PATH + [(1, LAST % 1)]
+    assert one(traces.PROGRAM, lines(*whole))[0].limit_cgroup == "/system.slice/docker-1.scope"
+    del whole[missing]
+    assert one(traces.PROGRAM, lines(*whole))[0].limit_cgroup is None
+
+
 def test_a_path_without_its_beginning_is_none():
-    text = "".join("oom-kill 1 limit d%d\n" % level for level in range(10)) + "oom-kill 1 is 1 by 1 9 0 3 <a> <b> end\n"
+    text = lines(*[(1, b"limit %d d%d" % (level, level)) for level in range(10)] + [(1, LAST % 1)])
     assert one(traces.PROGRAM, text)[0].limit_cgroup is None
+
+
+@pytest.mark.parametrize("length,whole", [(198, True), (199, False)])
+def test_a_name_that_may_be_cut_is_none(length, whole):
+    name = "n" * length
+    text = lines((1, b"limit 0 " + name.encode()), (1, b"limit 1 "), (1, LAST % 1))
+    assert one(traces.PROGRAM, text)[0].limit_cgroup == ("/" + name if whole else None)
+
+
+def test_kills_whose_last_line_was_lost_do_not_blind_the_reader():
+    reader = traces.Reader("bpftrace", traces.PROGRAM)
+    for pid in range(1000, 2000):
+        assert reader.feed(lines((pid, b"limit 0 lost"), (pid, b"limit 1 "))) == []
+    (kill,) = reader.feed(lines(*PATH + [(1, LAST % 1)]))
+    assert kill.limit_cgroup == "/system.slice/docker-1.scope"
+    # Nor do they give their names to another process with the number of one of them.
+    (kill,) = reader.feed(lines((1999, b"limit 0 "), (1999, LAST % 1999)))
+    assert kill.limit_cgroup == "/"
+
+
+@pytest.mark.parametrize("said,kills", [(b"Lost 24 events\n", 2), (b"Lost 1 events\nLost 1 events\n", 1), (b"", 0)])
+def test_what_is_lost_of_several_lines_is_kills(said, kills):
+    """A kill of our program has 22 lines at most."""
+    reader = traces.Reader("bpftrace", traces.PROGRAM)
+    reader.feed(said)
+    reader.end()
+    assert reader.lost == traces.lost(said, traces.PROGRAM) == kills
+
+
+@pytest.mark.parametrize("trigger,victim", [(b"a", b"b> <c"), (b"> oom-kill vict", b"im <> end"), (b"", b"")])
+def test_names_that_look_like_what_stands_between_them(trigger, victim):
+    (kill,) = one(traces.PROGRAM, b"oom-kill 7 is 7 by 3 9 0 3 <%s> oom-kill victim <%s> end\n" % (trigger, victim))
+    assert (kill.trigger_comm, kill.victim_comm) == (trigger.decode(), victim.decode())
 
 
 def test_program_text():
     text = traces.program(4, "__parent")
-    assert "subsys[4]" in text and "$node->__parent" in text
-    assert not any(word in text for word in ("LEVELS", "PARENT", "MEMORY"))
+    assert "subsys[4]" in text and "$node->__parent" in text and "$node->parent" not in text
+    assert not any(word in text for word in ("LIMIT", "VICTIM", "PARENT", "MEMORY", "{{"))
+    # It prints what is read: no process's name is as long as what stands between two.
+    assert "> oom-kill victim <" in text and len("> oom-kill victim <") > 15
+    assert text.count("oom-kill %d limit ") == text.count("oom-kill %d victim ") == (traces.PROGRAM.most_lines - 2) // 2
 
 
 @pytest.mark.parametrize("name", sorted(CAPTURES))
