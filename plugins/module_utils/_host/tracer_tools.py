@@ -42,12 +42,24 @@ _NOT_FOR_TOOLS = ("PYTHONPATH", "PYTHONHOME")
 
 
 class Way(NamedTuple):
-    """One way to start a tool: its command, and how it prints."""
+    """One way to start a tool: its command, how it prints, and how many of _PROBES it holds open when it is attached.
+
+    Those tools that say so before they are: bcc's attaches (one perf event), says so, and then opens its buffers (one
+    for each processor); bpftrace runs BEGIN, which says so in oomkill.bt, before it attaches. 0: its word is enough.
+    libbpf's attaches, opens its buffers, and says so; it is looked at all the same.
+    """
 
     argv: Sequence[str]
     shape: traces.Shape
     environment: Dict[str, str]
-    settles: bool  # says that it is attached a moment before it is
+    probes: int
+
+
+# What /proc/PID/fd shows of a perf event (kernel/events/core.c) and of a BPF link (kernel/bpf/syscall.c): a kprobe is
+# attached by the first, since Linux 5.15 by a link to it; a buffer of perf events has one for each processor.
+_PROBES = ("anon_inode:[perf_event]", "anon_inode:bpf_link", "anon_inode:bpf-link")
+# A tool is attached if it holds enough of them and has opened no more for so long.
+_QUIET_SECONDS = 0.3
 
 
 def bcc(host: run.Host) -> List[Way]:
@@ -55,7 +67,7 @@ def bcc(host: run.Host) -> List[Way]:
     path = program(host, "bcc")
     if path is None:
         raise UnavailableError("None of {0} is installed (packages bpfcc-tools, bcc-tools).".format(_words("bcc")))
-    return [Way([path], traces.BCC, {}, True)]
+    return [Way([path], traces.BCC, {}, 2)]
 
 
 def libbpf(host: run.Host) -> List[Way]:
@@ -63,7 +75,7 @@ def libbpf(host: run.Host) -> List[Way]:
     path = program(host, "libbpf")
     if path is None:
         raise UnavailableError("None of {0} is installed (package libbpf-tools).".format(_words("libbpf")))
-    return [Way([path], traces.LIBBPF, {}, True)]
+    return [Way([path], traces.LIBBPF, {}, 1)]
 
 
 def bpftrace(host: run.Host) -> List[Way]:
@@ -75,10 +87,10 @@ def bpftrace(host: run.Host) -> List[Way]:
     ways = []
     if os.path.exists(run.below(host, _BTF)):
         text = traces.program(memory_controller(host), kernfs_parent(host))
-        ways.append(Way(start + ["-e", text], traces.PROGRAM, _STRLEN, False))
+        ways.append(Way(start + ["-e", text], traces.PROGRAM, _STRLEN, 0))
     shipped = first(host, _OOMKILL_BT)
     if shipped is not None:
-        ways.append(Way(start + [shipped], traces.BPFTRACE, {}, True))
+        ways.append(Way(start + [shipped], traces.BPFTRACE, {}, 1))
     if not ways:
         raise UnavailableError(
             "The kernel has no BTF ({0}), and bpftrace came without {1}.".format(_BTF, _OOMKILL_BT.names[0])
@@ -123,7 +135,9 @@ class Tool:
         self.known = process(self._process.pid)
         keeper.tool(self.known or Process(self._process.pid, 0))
         self.complaints = self._process.stderr.fileno() if self._process.stderr else -1
-        self._shape = way.shape
+        self._way = way
+        self._held = 0
+        self._quiet_since = time.monotonic()
         self._said = b""
         for number in (self.fd, self.complaints):
             fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) | os.O_NONBLOCK)
@@ -152,17 +166,20 @@ class Tool:
 
     def lost(self) -> int:
         self.hear()
-        return traces.lost(self._said, self._shape)
+        return traces.lost(self._said, self._way.shape)
 
-    def settled(self, seconds: float, poll_seconds: float = 0.05, steady: int = 6) -> None:
-        """Wait until it opens no more files: probe and buffers are there. At most so many seconds."""
-        deadline = time.monotonic() + seconds
-        before, same = -1, 0
-        while same < steady and time.monotonic() < deadline and not self.ended():
-            now = len(_files(self._process.pid))
-            same = same + 1 if now == before else 0
-            before = now
-            time.sleep(poll_seconds)
+    def attached(self) -> bool:
+        """Whether a tool that says that it is attached is. To be asked again and again until it is."""
+        if not self._way.probes:
+            return True
+        held, now = probes(self._process.pid), time.monotonic()
+        if held != self._held:
+            self._held, self._quiet_since = held, now
+        return held >= self._way.probes and now - self._quiet_since >= _QUIET_SECONDS
+
+    def unattached(self) -> str:
+        """What a tool lacks that says that it is attached, as the end of a sentence."""
+        return "it said so, but holds {0} of {1} perf events or BPF links".format(self._held, self._way.probes)
 
     def close(self) -> None:
         """Forget the tool, which the keeper has ended."""
@@ -176,11 +193,22 @@ class Tool:
 _TELLING = ("error", "fail", "denied", "not permitted", "unable", "cannot", "no such")
 
 
-def _files(pid: int) -> List[str]:
+def probes(pid: int) -> int:
+    """How many of _PROBES a process holds open."""
+    folder = "/proc/{0}/fd".format(pid)
     try:
-        return os.listdir("/proc/{0}/fd".format(pid))
-    except OSError:
-        return []
+        links = [os.path.join(folder, number) for number in os.listdir(folder)]
+    except OSError:  # it has ended
+        return 0
+    # By the last part: a file of such a name counts too, which the tools of the tests hold.
+    return sum(os.path.basename(_target(link)) in _PROBES for link in links)
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:  # closed meanwhile
+        return ""
 
 
 def read(number: int) -> Optional[bytes]:

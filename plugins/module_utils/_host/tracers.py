@@ -25,7 +25,7 @@ from .tracer_tracefs import UnavailableError
 
 OOM_SCORE_ADJ = -900
 _TICK_SECONDS = 0.25
-_SETTLE_SECONDS = 2.0
+_SOON_SECONDS = 0.05
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # include/linux/proc_ns.h
 
@@ -192,22 +192,26 @@ def _attach_tool(host: run.Host, request: Request, name: str, way: tools.Way, en
     early: List[traces.Kill] = []
     attached = _Attached(name, tool, reader, keeper, early)
     deadline = time.monotonic() + request.attach_seconds
-    while not reader.ready and time.monotonic() < deadline and not ends.why():
-        _wait(attached, ends, min(_TICK_SECONDS, max(0.0, deadline - time.monotonic())))
+    chunk: Optional[bytes] = b""
+    works = False
+    while chunk is not None and time.monotonic() < deadline and not (works or ends.why()):
+        tick = _SOON_SECONDS if reader.ready else _TICK_SECONDS
+        _wait(attached, ends, min(tick, max(0.0, deadline - time.monotonic())))
         chunk = tools.read(tool.fd)
-        if chunk:
-            early.extend(reader.feed(chunk))
-        if chunk is None and not reader.ready:
-            break
-    if reader.ready and way.settles:
-        tool.settled(_SETTLE_SECONDS)
-    if reader.ready and not tool.ended():
+        early.extend(reader.feed(chunk or b""))
+        works = reader.ready and chunk is not None and tool.attached() and not tool.ended()
+    if works:
         return attached
     late = time.monotonic() >= deadline
     keeper.take_away()
-    why = "it was not attached after {0:.0f} s".format(request.attach_seconds) if late else tool.why()
+    why = _too_late(request, reader, tool) if late else tool.why()
     tool.close()
     raise UnavailableError("{0} did not attach: {1}.".format(_shown(way), why))
+
+
+def _too_late(request: Request, reader: traces.Reader, tool: tools.Tool) -> str:
+    why = "it was not attached after {0:.0f} s".format(request.attach_seconds)
+    return "{0}: {1}".format(why, tool.unattached()) if reader.ready else why
 
 
 def _shown(way: tools.Way) -> str:

@@ -59,7 +59,9 @@ def service(tmp_path):
     program.parent.mkdir()
     line = '20:00:44 Triggered by PID 7 ("apk"), OOM kill of PID 999999999 ("sh"), 4096 pages, loadavg: 0.44 0.13 0.04 4/199 4242'
     program.write_text(
-        "#!/bin/sh\necho 'Tracing OOM kills... Ctrl-C to stop.'\necho '{0}'\nexec sleep 60\n".format(line)
+        # It holds what the kernel calls perf events, as bcc's does.
+        "#!/bin/sh\nexec 8>'{0}/anon_inode:[perf_event]' 9>&8\necho 'Tracing OOM kills... Ctrl-C to stop.'\necho '{1}'\n"
+        "exec sleep 60\n".format(tmp_path, line)
     )
     program.chmod(0o755)
 

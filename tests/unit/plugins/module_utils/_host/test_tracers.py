@@ -3,10 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a trace begins and ends, with programs that behave as tracers do; real kills are traced in tests/system."""
 
+import ctypes
 import json
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -22,8 +24,11 @@ COLLECTIONS = pathlib.Path(__file__).resolve().parents[5] / ".collections"
 LINE = (
     '20:00:44 Triggered by PID {0} ("apk"), OOM kill of PID {0} ("apk"), 4096 pages, loadavg: 0.44 0.13 0.04 4/199 4242'
 )
-READY = "echo 'Tracing OOM kills... Ctrl-C to stop.'"
+SAYS = "echo 'Tracing OOM kills... Ctrl-C to stop.'"
 STAY = "while :; do sleep 0.05; done"
+# Two files called what the kernel calls perf events: bcc's probe and its buffer of one processor.
+PROBES = 'exec 8>"${0%/*}/anon_inode:[perf_event]" 9>&8'
+READY = SAYS + "\n" + PROBES
 
 
 @pytest.fixture
@@ -108,6 +113,37 @@ def test_tool_that_says_nothing(tool, tmp_path):
     with pytest.raises(tracers.TraceError, match="it was not attached after 1 s"):
         traced(tool(STAY), attach_seconds=1.0)
     assert gone(pid_of(tmp_path), 0)
+
+
+def test_tool_that_opens_its_buffers_late(tool):
+    """It is attached only then, however long that takes: what is killed before it would not tell."""
+    result, kills, _started = traced(tool(SAYS, "echo '{0}'".format(LINE.format(999999999)), "sleep 3", PROBES, STAY))
+    assert result["attach_seconds"] > 3 and [kill.victim_pid for kill in kills] == [999999999]
+
+
+def test_tool_that_opens_no_buffers(tool, tmp_path):
+    with pytest.raises(tracers.TraceError) as caught:
+        traced(tool(SAYS, 'exec 8>"${0%/*}/anon_inode:[perf_event]"', STAY), attach_seconds=3.0)
+    assert "not attached after 3 s: it said so, but holds 1 of 2 perf events or BPF links." in str(caught.value)
+    assert gone(pid_of(tmp_path), 0)
+
+
+def perf_event():
+    """A perf event of this process (perf_event_open(2), PERF_TYPE_SOFTWARE); its descriptor, or -1."""
+    number = {"x86_64": 298, "aarch64": 241}.get(os.uname().machine, -1)
+    attributes = struct.pack("=IIQ", 1, 112, 0).ljust(40, b"\0") + struct.pack("=Q", 0x61) + bytes(64)
+    return ctypes.CDLL(None).syscall(number, attributes, 0, -1, -1, 0)
+
+
+def test_what_the_kernel_calls_a_perf_event():
+    before = tracer_tools.probes(os.getpid())
+    descriptor = perf_event()
+    if descriptor < 0:
+        pytest.skip("this kernel lets this user have no perf events")
+    try:
+        assert tracer_tools.probes(os.getpid()) == before + 1
+    finally:
+        os.close(descriptor)
 
 
 def test_tool_that_is_not_there():
