@@ -84,8 +84,8 @@ options:
     default: true
   ready_path:
     description:
-      - A file to make on the host when the tracer is attached, for who waits for it. It is removed at the end. It must
-        not exist.
+      - A file to make on the host when the tracer is attached, for who waits for it. It is removed at the end.
+      - It must not exist, and its folder must. Otherwise the task fails before anything is attached.
     type: path
 notes:
   - Needs root.
@@ -303,8 +303,6 @@ def warn(module, outcome):
     """Say what did not go as it should."""
     if outcome["left"]:
         module.warn("The trace could not take away {0}; remove it.".format(", ".join(outcome["left"])))
-    if outcome["ready_error"]:
-        module.warn("ready_path: {0}".format(outcome["ready_error"]))
     if outcome["oom_score_adj"] is None or outcome["oom_score_adj"] > tracers.OOM_SCORE_ADJ:
         module.warn(
             "The tracer could not protect itself from the OOM killer: its oom_score_adj is {0}, and to lower it needs "

@@ -213,6 +213,7 @@ def test_option_of_the_whole_host_that_would_keep_readers_awake(tmp_path):
         ("duration=0", "duration: 0 is out of range; it takes 1 to 86400."),
         ("max_events=0", "max_events: 0 is out of range"),
         ("backend=perf", "value of backend must be one of"),
+        ("backend=tracefs ready_path=/proc/version", "/proc/version cannot be made: it is there already."),
     ],
 )
 def test_refusals(options, words):

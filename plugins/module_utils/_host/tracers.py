@@ -61,7 +61,10 @@ class Hooks(NamedTuple):
 
 
 class TraceError(Exception):
-    """No backend works here. ``attempts`` is what trace() returns under this name."""
+    """Nothing is traced: no backend works here, or ``ready_path`` cannot be made.
+
+    ``attempts`` is what trace() returns under this name.
+    """
 
     def __init__(self, message: str, attempts: List[Dict[str, Any]]) -> None:
         super().__init__(message)
@@ -88,7 +91,7 @@ class _Ends:
         self.signal: Optional[int] = None
         self.lost = False
         self._connection = connection
-        self._leader = _leader() if connection else None
+        self._leader = _leader_of_sshd() if connection else None
         self._parent = os.getppid()
         self.wake, self._wake_write = os.pipe()
         for number in (self.wake, self._wake_write):
@@ -113,7 +116,8 @@ class _Ends:
         if self.signal:
             return "signal"
         if self._connection and not self.lost:
-            # sshd gives a command no signal when its connection is lost; but it closes the pipe, and it ends.
+            # sshd gives a command no signal when its connection is lost; but it closes the pipe, and it ends. Any other
+            # session's leader may end while the trace is still read: a login shell, of what it runs in the background.
             leader = self._leader is not None and _leader() != self._leader
             self.lost = leader or os.getppid() != self._parent or _hung_up(1)
         return "connection" if self.lost else None
@@ -121,6 +125,12 @@ class _Ends:
 
 def _nothing(_number: int, _frame: Any) -> None:
     """A signal only wakes the loop, through the wakeup file."""
+
+
+def _leader_of_sshd() -> Optional[Tuple[int, int]]:
+    """The session's leader and its parent where that is sshd (since OpenSSH 9.8 sshd-session), else None."""
+    leader = _leader()
+    return leader if leader and (_comm(run.Host(), leader[1]) or "").startswith("sshd") else None
 
 
 def _leader() -> Optional[Tuple[int, int]]:
@@ -324,9 +334,12 @@ def trace(host: run.Host, request: Request, hooks: Hooks) -> Dict[str, Any]:
         ``ended_at`` (epoch seconds), ``attach_seconds``, ``ended_by`` (``duration``, ``max_events``, ``signal``,
         ``connection``, ``tracer``), ``signal``, ``error`` (why the tracer ended), ``lost`` (kills that the backend says
         it lost), ``counter_before`` and ``counter_after`` (the kernel's), ``oom_score_adj`` (of the tracer),
-        ``ready_error`` (why ``ready_path`` was not made), ``left`` (what could not be taken away).
-    :raises TraceError: no backend could be attached; nothing is left behind.
+        ``left`` (what could not be taken away).
+    :raises TraceError: no backend could be attached, or ``ready_path`` cannot be made; nothing is left behind.
     """
+    refusal = _refusal(request.ready_path)
+    if refusal:
+        raise TraceError(refusal, _attempts(request))
     score = _score()
     protected = _protect(score)
     ends = _Ends(request.connection)
@@ -343,7 +356,9 @@ def trace(host: run.Host, request: Request, hooks: Hooks) -> Dict[str, Any]:
         }
         try:
             _hurry(attached)
-            result["ready_error"] = _tell_ready(attached, request)
+            error = attached.keeper.file(request.ready_path) if request.ready_path else None
+            if error:
+                raise TraceError(_not_made(request.ready_path, run.reason(error)), attempts)
             hooks.started(attached.name)
             ended_by = _follow(host, request, hooks, attached, ends, began)
             source = attached.source
@@ -359,14 +374,28 @@ def trace(host: run.Host, request: Request, hooks: Hooks) -> Dict[str, Any]:
         _set_score(score)
 
 
-def _tell_ready(attached: _Attached, request: Request) -> Optional[str]:
-    error = attached.keeper.file(request.ready_path) if request.ready_path else None
-    return "{0} could not be made: {1}.".format(request.ready_path, run.reason(error)) if error else None
+def _refusal(ready_path: Optional[str]) -> Optional[str]:
+    """Why the file cannot be made that tells that the tracer is attached, as far as that can be seen before."""
+    if ready_path is None:
+        return None
+    folder = os.path.dirname(ready_path) or "."
+    if os.path.lexists(ready_path):
+        return _not_made(ready_path, "it is there already")
+    if not os.path.isdir(folder):
+        return _not_made(ready_path, "{0} is no folder".format(folder))
+    return None if os.access(folder, os.W_OK) else _not_made(ready_path, "{0} cannot be written".format(folder))
+
+
+def _not_made(ready_path: Optional[str], why: str) -> str:
+    return "ready_path: {0} cannot be made: {1}. Nothing was traced; name another file.".format(ready_path, why)
+
+
+def _attempts(request: Request) -> List[Dict[str, Any]]:
+    return [_attempt(name) for name in (BACKENDS if request.backend == AUTO else (request.backend,))]
 
 
 def _first_that_works(host: run.Host, request: Request, ends: _Ends) -> Tuple[_Attached, List[Dict[str, Any]]]:
-    names = BACKENDS if request.backend == AUTO else (request.backend,)
-    attempts = [_attempt(name) for name in names]
+    attempts = _attempts(request)
     for attempt in attempts:
         if ends.why():
             raise TraceError(_TOO_EARLY, attempts)

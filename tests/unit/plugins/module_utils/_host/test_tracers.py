@@ -177,11 +177,28 @@ def test_ready_file(tool, tmp_path):
     seen = []
     request = tracers.Request(backend="bcc", seconds=0.2, connection=False, ready_path=str(ready))
     host = tool(READY, STAY)
-    result = tracers.trace(host, request, tracers.Hooks(lambda name: seen.append(ready.exists()), len))
-    assert (seen, ready.exists(), result["ready_error"]) == ([True], False, None)
-    ready.write_text("somebody's")
-    result = tracers.trace(host, request, tracers.Hooks(lambda name: None, len))
-    assert "could not be made" in result["ready_error"] and ready.read_text() == "somebody's"
+    tracers.trace(host, request, tracers.Hooks(lambda name: seen.append(ready.exists()), len))
+    assert (seen, ready.exists()) == ([True], False)
+
+
+@pytest.mark.parametrize(
+    "name,why", [("file", "it is there already"), ("link", "it is there already"), ("file/x", "is no folder")]
+)
+def test_ready_file_that_cannot_be_made_is_told_before_anything_starts(tool, tmp_path, name, why):
+    (tmp_path / "file").write_text("somebody's")
+    os.symlink("/nowhere", str(tmp_path / "link"))
+    with pytest.raises(tracers.TraceError) as caught:
+        traced(tool(READY, STAY), ready_path=str(tmp_path / name))
+    assert why in str(caught.value) and [each["state"] for each in caught.value.attempts] == ["not_tried"]
+    assert (tmp_path / "file").read_text() == "somebody's" and not (tmp_path / "pid").exists()
+
+
+def test_ready_file_that_somebody_else_makes_meanwhile(tool, tmp_path):
+    """Whoever waits for it was told too early: that is no trace to rely on."""
+    ready = tmp_path / "ready"
+    with pytest.raises(tracers.TraceError, match="cannot be made: File exists"):
+        traced(tool("touch '{0}'".format(ready), READY, STAY), 30, ready_path=str(ready))
+    assert ready.exists() and gone(pid_of(tmp_path), 0)
 
 
 def test_nothing_of_the_process_is_changed(tool):
@@ -255,6 +272,61 @@ def test_lost_connection(tool, tmp_path):
     result = json.loads(driver.stderr.readline().decode())
     driver.wait(timeout=30)
     driver.stderr.close()
+    assert (result["ended_by"], result["left"]) == ("connection", [])
+    assert gone(pid_of(tmp_path), 0)
+
+
+# A session whose leader ends when the tool runs, and whose trace has another parent, which stays.
+NOHUP = '"$@" & until test -e {0}/pid; do sleep 0.1; done'
+PARENT = '"$@"; exit $?'
+# What sshd is: the parent of the leader, with a name of its own. Says its number.
+SSHD = """
+import os, pathlib, subprocess, sys
+pathlib.Path("/proc/self/comm").write_text(sys.argv[1])
+running = subprocess.Popen(sys.argv[2:], start_new_session=True)
+print(os.getpid(), file=sys.stderr, flush=True)
+sys.exit(running.wait())
+"""
+
+
+def sh(script, argv):
+    return ["sh", "-c", script, "sh"] + argv
+
+
+def driver_argv(host, seconds):
+    return [
+        sys.executable,
+        "-c",
+        DRIVER.replace("seconds=60", "seconds=" + seconds),
+        host.which("oomkill-bpfcc"),
+        "yes",
+    ]
+
+
+def start(argv):
+    environment = dict(os.environ, PYTHONPATH=str(COLLECTIONS))
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, env=environment, stdout=pipe, stderr=pipe, start_new_session=True)
+
+
+def test_login_shell_that_ends_first(tool, tmp_path):
+    """`nohup ansible-playbook ... &`: the session's leader has gone, and everybody still reads."""
+    session = start(sh(NOHUP.format(tmp_path), sh(PARENT, driver_argv(tool(READY, STAY), "2"))))
+    session.wait(timeout=60)
+    out, err = session.communicate(timeout=60)
+    assert out == b"" and json.loads(err.decode().splitlines()[1])["ended_by"] == "duration"
+
+
+@pytest.mark.parametrize("name", ["sshd", "sshd-session"])
+def test_sshd_that_ends(tool, tmp_path, name):
+    """Somebody else may still hold the other end of the pipe."""
+    argv = sh(PARENT, sh(PARENT, driver_argv(tool(READY, STAY), "60")))
+    server = start([sys.executable, "-c", SSHD, name] + argv)
+    assert int(server.stderr.readline()) == server.pid
+    assert server.stderr.readline() == b"started\n"
+    server.kill()
+    result = json.loads(server.stderr.readline().decode())
+    server.communicate(timeout=30)
     assert (result["ended_by"], result["left"]) == ("connection", [])
     assert gone(pid_of(tmp_path), 0)
 
