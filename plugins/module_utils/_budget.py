@@ -21,6 +21,12 @@ def summarize(event: Dict[str, Any]) -> Dict[str, Any]:
     return brief
 
 
+def newest(events: List[Dict[str, Any]], most: int) -> List[Dict[str, Any]]:
+    """So many events, the newest that were traced first: a report of the log does not take the place of what was."""
+    ranked = sorted(range(len(events)), key=lambda index: (events[index]["trace"] is not None, index))
+    return [events[index] for index in sorted(ranked[-most:])]
+
+
 def fit(events: List[Dict[str, Any]], coverage: Dict[str, Any], max_bytes: int) -> Dict[str, Any]:
     """``{'events', 'coverage'}`` whose JSON has at most ``max_bytes`` bytes.
 

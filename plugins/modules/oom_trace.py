@@ -60,7 +60,8 @@ options:
     default: 60
   max_events:
     description:
-      - End the trace after so many kills, from 1 to 10000.
+      - End the trace after so many kills, from 1 to 10000, of those that O(cgroups) asks for.
+      - After 10000 kills it ends in any case, also if O(cgroups) asks for none of them.
     type: int
     default: 100
   cgroups:
@@ -182,7 +183,7 @@ backends:
 events:
   description:
     - One entry per kill, oldest first, with the keys that M(oom.forensics.oom_events_info) documents and one more. At
-      most O(max_events), and at most 256 KiB; the newest ones are kept.
+      most O(max_events), and at most 256 KiB; those that were traced are kept first, then the newest.
     - Null is what neither the tracer nor the kernel's report says.
   returned: always
   type: list
@@ -249,8 +250,8 @@ cleaned_up:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.oom.forensics.plugins.module_utils._budget import fit, summarize
-from ansible_collections.oom.forensics.plugins.module_utils._host import run, tracer_events, tracers
+from ansible_collections.oom.forensics.plugins.module_utils._budget import fit, newest, summarize
+from ansible_collections.oom.forensics.plugins.module_utils._host import kmsg, run, tracer_events, tracers
 from ansible_collections.oom.forensics.plugins.module_utils._options import OptionError, utf8
 from ansible_collections.oom.forensics.plugins.module_utils._trace_options import MOST_EVENTS, TRACE_SPEC, check
 
@@ -264,9 +265,14 @@ FAILURES = {
 
 
 def run_trace(host, params, log):
-    """Trace as the options say. Returns what tracers.trace returns, and the kills."""
-    kills, matching = [], []
+    """Trace as the options say. Returns what tracers.trace does, the kills, and what the kernel printed meanwhile."""
+    kills, matching, printed = [], [], []
     wanted = tracer_events.Wanted(params["cgroups"])
+
+    def started(name):
+        log(name)
+        if params["kernel_log"]:
+            printed.append(kmsg.Span(host))
 
     def seen(kill):
         kills.append(kill)
@@ -280,16 +286,18 @@ def run_trace(host, params, log):
         attach_seconds=params["attach_timeout"],
         ready_path=params["ready_path"],
     )
-    outcome = tracers.trace(host, request, tracers.Hooks(log, seen))
-    return outcome, kills
+    outcome = tracers.trace(host, request, tracers.Hooks(started, seen))
+    for span in printed:
+        span.end()
+    return outcome, kills, printed[0] if printed else None
 
 
-def shape_result(host, params, outcome, kills):
+def shape_result(host, params, outcome, kills, printed):
     """The module's result of a trace."""
     wanted = tracer_events.Wanted(params["cgroups"])
-    events, coverage = tracer_events.of_trace(host, kills, outcome, wanted, params["kernel_log"])
+    events, coverage = tracer_events.of_trace(host, kills, outcome, wanted, printed)
     coverage.update((key, outcome[key]) for key in ("attach_seconds", "ended_by", "oom_score_adj"))
-    kept = events[-params["max_events"] :]
+    kept = newest(events, params["max_events"])
     coverage.update(truncated=len(kept) < len(events), events_returned=len(kept))
     result = fit([summarize(event) for event in utf8(kept)], coverage, RESULT_BYTES)
     text = "{0} saw {1} OOM kill{2} in {3:.0f} seconds".format(
@@ -318,12 +326,12 @@ def main():
         module.fail_json(msg=str(error), backends=[], events=[], cleaned_up=True)
     host = run.Host()
     try:
-        outcome, kills = run_trace(
+        outcome, kills, printed = run_trace(
             host, module.params, lambda name: module.log("Tracing OOM kills with {0}.".format(name))
         )
     except tracers.TraceError as error:
         module.fail_json(msg=str(error), backends=error.attempts, events=[], cleaned_up=True)
-    result = shape_result(host, module.params, outcome, kills)
+    result = shape_result(host, module.params, outcome, kills, printed)
     warn(module, outcome)
     failure = FAILURES.get(outcome["ended_by"])
     if failure:

@@ -123,6 +123,14 @@ def test_kill(tmp_path):
     assert coverage["kills_counted"] >= 1 and coverage["kills_untraced"] == 0
 
 
+def test_kill_of_a_moment_before(tmp_path):
+    """The logs have it, within the slack of the clocks; it is none of the trace's."""
+    made = kill()
+    result = result_of(module(tmp_path, duration=1))
+    assert made["pid"] not in [victim["pid"] for event in result["events"] for victim in event["victims"]]
+    assert f"Killed process {made['pid']} ({drill.COMM})" in kernel.ring_buffer()
+
+
 def test_trace_alone(tmp_path):
     """What the tracepoint tells without the kernel's report."""
     run = module(tmp_path, max_events=1, kernel_log=False)

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import time
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from . import run
 from .coverage import Unreadable
@@ -100,3 +100,51 @@ def batches(
                 break
     if batch:
         yield b"".join(batch)
+
+
+class Span:
+    """What the kernel prints from now until :meth:`end`, on printk's own clock, which no other clock follows.
+
+    That runs with the bare machine's counter or with the hypervisor's clock, slewed or not, by the machine.
+    """
+
+    def __init__(self, host: run.Host) -> None:
+        self._host = host
+        self._from = _behind_the_last(host)
+        self._until: Optional[int] = None
+
+    def end(self) -> None:
+        self._until = _behind_the_last(self._host)
+
+    def bounds(self) -> Optional[Tuple[float, float]]:
+        """The stamps of the first records behind the beginning and behind the end, in microseconds; infinite: none yet.
+
+        None where the ring buffer cannot be read, or these records were overwritten. To be asked once.
+        """
+        first, after = _stamp(self._from), _stamp(self._until)
+        return None if first is None or after is None else (first, after)
+
+
+def _behind_the_last(host: run.Host) -> Optional[int]:
+    """The ring buffer, opened behind its last record."""
+    try:
+        handle = os.open(run.below(host, PATH), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.lseek(handle, 0, os.SEEK_END)
+    except OSError:
+        return None
+    return handle
+
+
+def _stamp(handle: Optional[int]) -> Optional[float]:
+    """The stamp of the next record."""
+    if handle is None:
+        return None
+    try:
+        header = _HEADER.match(os.read(handle, _RECORD))
+    except BlockingIOError:
+        return float("inf")
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return float(header.group(2)) if header else None

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._oom import traced, traces
 from .._oom.times import Context, iso
-from . import collect, counters, engines, naming, run
+from . import collect, counters, engines, kmsg, naming, run
 
 SOURCE = "trace"
 _LOG_SECONDS = 0.5  # until journald has read what the kernel has printed
@@ -44,23 +44,27 @@ def known(host: run.Host) -> Context:
 
 
 def of_trace(
-    host: run.Host, kills: Sequence[traces.Kill], outcome: Dict[str, Any], wanted: Wanted, kernel_log: bool
+    host: run.Host,
+    kills: Sequence[traces.Kill],
+    outcome: Dict[str, Any],
+    wanted: Wanted,
+    printed: Optional[kmsg.Span],
 ) -> Tuple[List[Dict[str, Any]], Dict[str, Any]]:
     """Events of the kills of a trace, the kernel's own reports joined to them, and what was and was not seen.
 
     :arg outcome: what ``tracers.trace`` returned.
-    :arg kernel_log: whether to read the kernel's reports of the traced time. They add kills that the tracer lost.
+    :arg printed: what the kernel printed meanwhile, of which to read its reports: they add kills that the tracer lost.
+        None: read none.
     :returns: the events that are asked for, oldest first, and ``started``, ``ended`` (ISO 8601), ``seconds``,
         ``kills_traced``, ``kills_counted`` (by the kernel meanwhile; null where it does not count), ``kills_lost``
         (that the backend says it lost), ``kills_untraced`` (counted and not traced), ``events_total``,
         ``events_filtered`` (cgroup not asked for), ``events_without_cgroup`` (filtered because nobody knows it).
     """
-    seen = [traced.event(kill, known(host)) for kill in kills]
-    if kernel_log:
-        if kills and time.time() - outcome["ended_at"] < _LOG_SECONDS:
-            time.sleep(_LOG_SECONDS)
-        seen = seen + _reports(host, outcome)
-    events = traced.joined(seen)
+    facts = known(host)
+    seen = [traced.event(kill, facts) for kill in kills]
+    events = traced.joined(seen + (_reports(host, outcome, facts, bool(kills)) if printed else []))
+    bounds = printed.bounds() if printed else None
+    events = [each for each in events if each["trace"] or _meanwhile(each, outcome, bounds)]
     asked = [each for each in events if wanted.cgroup(each["victim_cgroup"], each["limit_cgroup"])]
     left_out = [each for each in events if not wanted.cgroup(each["victim_cgroup"], each["limit_cgroup"])]
     counted = _difference(outcome["counter_after"], outcome["counter_before"])
@@ -84,9 +88,10 @@ def _difference(after: Optional[int], before: Optional[int]) -> Optional[int]:
     return None if after is None or before is None else after - before
 
 
-def _reports(host: run.Host, outcome: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """The kernel's reports of the traced time, as the logs of this host have them."""
-    facts = known(host)
+def _reports(host: run.Host, outcome: Dict[str, Any], facts: Context, any_kill: bool) -> List[Dict[str, Any]]:
+    """The kernel's reports of about the traced time, as the logs of this host have them."""
+    if any_kill and time.time() - outcome["ended_at"] < _LOG_SECONDS:
+        time.sleep(_LOG_SECONDS)
     error = facts.boot_time_error or 0.0
     found = collect.collect_events(
         host,
@@ -97,3 +102,10 @@ def _reports(host: run.Host, outcome: Dict[str, Any]) -> List[Dict[str, Any]]:
     )
     first, last = iso(outcome["started_at"] - error) or "", iso(outcome["ended_at"] + error) or ""
     return [each for each in found["events"] if each["time"] is not None and first <= each["time"] <= last]
+
+
+def _meanwhile(each: Dict[str, Any], outcome: Dict[str, Any], bounds: Optional[Tuple[float, float]]) -> bool:
+    """Whether a kill that nobody traced is one of the traced time: by printk's stamp, else by the wall clock."""
+    if bounds is not None and each["monotonic_usec"] is not None:
+        return bounds[0] <= each["monotonic_usec"] < bounds[1]
+    return (iso(outcome["started_at"]) or "") <= each["time"] <= (iso(outcome["ended_at"]) or "")

@@ -6,7 +6,7 @@
 import json
 
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils._budget import DETAIL_KEYS, fit, summarize
+from ansible_collections.oom.forensics.plugins.module_utils._budget import DETAIL_KEYS, fit, newest, summarize
 
 EVENTS = [{"id": str(number), "text": "ü" * 100} for number in range(200)]
 
@@ -54,3 +54,19 @@ def test_a_summary_keeps_every_key():
     assert set(brief) == set(event)
     assert [brief[key] for key in DETAIL_KEYS] == [None, None, None]
     assert event["tasks"] == ["long"]
+
+
+@pytest.mark.parametrize(
+    "events,most,expected",
+    [
+        ("t1 l2", 1, "t1"),
+        ("l1 t2 t3", 1, "t3"),
+        ("l1 t2 l3 t4", 3, "t2 l3 t4"),
+        ("l1 l2", 1, "l2"),
+        ("l1 t2", 5, "l1 t2"),
+    ],
+)
+def test_what_was_traced_is_kept_first(events, most, expected):
+    """t: traced; l: only the log has it."""
+    made = [{"id": word, "trace": {} if word[0] == "t" else None} for word in events.split()]
+    assert " ".join(event["id"] for event in newest(made, most)) == expected

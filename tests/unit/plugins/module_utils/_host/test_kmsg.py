@@ -111,3 +111,26 @@ def test_a_copied_buffer(tmp_path):
     assert [event["victims"][0]["pid"] for event in found] == [5]
     assert (about["first_time"], about["last_time"]) == ("1970-01-01T00:16:45.000000Z", "1970-01-01T00:16:46.000000Z")
     assert about["records"] == 2
+
+
+def test_span_of_no_ring_buffer():
+    span = kmsg.Span(run.Host(root="/nonexistent"))
+    span.end()
+    assert span.bounds() is None
+
+
+@pytest.mark.parametrize(
+    "step,expected",
+    [
+        (record(7, 42), 42.0),
+        (b"6,7,43,c,caller=T1;x\n", 43.0),
+        (errno.EAGAIN, float("inf")),
+        (errno.EPIPE, None),
+        (b"", None),
+    ],
+)
+def test_next_stamp(monkeypatch, step, expected):
+    read_record = reader([step])
+    monkeypatch.setattr(kmsg.os, "read", lambda handle, size: read_record())
+    monkeypatch.setattr(kmsg.os, "close", lambda handle: None)
+    assert kmsg._stamp(99) == expected

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.oom.forensics.plugins.module_utils._host import (
     collect,
     journal,
+    kmsg,
     run,
     tracer_events,
     tracer_journal,
@@ -185,7 +186,7 @@ NOWHERE = run.Host(root="/nonexistent", which=lambda name: None)
 def test_cgroups(patterns, expected, filtered, unknown):
     kills = [KILL, KILL._replace(victim_pid=1426, victim_cgroup=None)]
     wanted = tracer_events.Wanted(patterns)
-    events, about = tracer_events.of_trace(NOWHERE, kills, OUTCOME, wanted, kernel_log=False)
+    events, about = tracer_events.of_trace(NOWHERE, kills, OUTCOME, wanted, printed=None)
     assert [event["victims"][0]["pid"] for event in events] == expected
     assert (about["events_total"], about["events_filtered"], about["events_without_cgroup"]) == (2, filtered, unknown)
     assert (about["kills_traced"], about["kills_counted"], about["kills_untraced"], about["kills_lost"]) == (2, 3, 1, 1)
@@ -193,8 +194,40 @@ def test_cgroups(patterns, expected, filtered, unknown):
 
 def test_kernel_that_does_not_count():
     outcome = dict(OUTCOME, counter_after=None)
-    about = tracer_events.of_trace(NOWHERE, [], outcome, tracer_events.Wanted(), kernel_log=False)[1]
+    about = tracer_events.of_trace(NOWHERE, [], outcome, tracer_events.Wanted(), printed=None)[1]
     assert (about["kills_counted"], about["kills_untraced"], about["seconds"]) == (None, None, 200.0)
+
+
+class Printed:
+    """What the kernel printed while it was traced, from second 1000 to second 1200 of the boot."""
+
+    def bounds(self):
+        return 1000e6, 1200e6
+
+
+def report(pid, second, wall):
+    kill = b"Killed process %d (hog) total-vm:31720kB, anon-rss:7952kB, file-rss:4kB, shmem-rss:0kB" % pid
+    known = collect.Context(boot_id=BOOT, boot_time=wall - second)
+    return list(collect.parse([b"3,1,%d,-;Memory cgroup out of memory: %s\n" % (second * 1000000, kill)], known))
+
+
+def test_reports_of_before_and_behind_the_trace_are_left_out(monkeypatch):
+    """Their wall times are within the slack of the clocks; what was traced stays in any case."""
+    near = report(1, 999, 1700000900.2) + report(3, 1200, 1700001099.9) + report(1425, 999, 1700001000.5)
+    reports = near + report(2, 1100, 1700001000.0) + report(4, 1100, 1700000899.9)
+    monkeypatch.setattr(collect, "collect_events", lambda host, **options: {"events": reports})
+    monkeypatch.setattr(tracer_events, "known", lambda host: collect.Context(boot_id=BOOT, boot_time_error=1.3))
+    events = tracer_events.of_trace(NOWHERE, [KILL], OUTCOME, tracer_events.Wanted(), Printed())[0]
+    assert sorted(event["victims"][0]["pid"] for event in events) == [2, 4, 1425]
+    blind = tracer_events.of_trace(NOWHERE, [KILL], OUTCOME, tracer_events.Wanted(), kmsg.Span(NOWHERE))[0]
+    assert sorted(event["victims"][0]["pid"] for event in blind) == [1, 2, 3, 1425]
+
+
+def test_the_host_is_asked_once_for_all_kills(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tracer_events, "known", lambda host: asked.append(host) or collect.Context())
+    tracer_events.of_trace(NOWHERE, [KILL] * 100, OUTCOME, tracer_events.Wanted(), None)
+    assert asked == [NOWHERE]
 
 
 def test_collected_events_have_what_the_service_saw():
