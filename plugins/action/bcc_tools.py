@@ -97,7 +97,9 @@ class ActionModule(ActionBase):
             answer = refreshed
         if answer["fails"] or not answer["install_names"]:
             return self._undone(answer, {}, brought) if brought else self._result(answer, changed=False)
-        self._ask(remember=answer["remember"])
+        noted = self._ask(remember=answer["remember"])
+        if noted["fails"]:
+            return self._undone(noted, {}, brought + answer["remember"])
         state = "latest" if self._options["state"] == "latest" else "present"
         arguments = {"name": answer["install_names"], "state": state, **answer["module"]["common"]}
         failure = self._package_module(answer["module"], arguments)

@@ -219,11 +219,12 @@ def _with_btf(seen: Survey, name: str, headers: str, state: str) -> Choice:
 
 
 def _tracefs(seen: Survey, name: str, headers: str, state: str) -> Choice:
-    if seen.kernel.tracefs is None:
+    """oom_trace mounts tracefs for itself where nobody has."""
+    if seen.kernel.tracefs is None and not seen.kernel.mountable:
         raise Refused(
             "no_tracefs",
-            "The event oom:mark_victim is not there; mount tracefs (mount -t tracefs nodev /sys/kernel/tracing), or "
-            "use a kernel of 4.15 or newer with CONFIG_FTRACE.",
+            "The event oom:mark_victim is not there; use a kernel of 4.15 or newer with CONFIG_FTRACE, or another "
+            "backend.",
         )
     return Choice(name, "tracefs_suffices", "The kernel's own event oom:mark_victim needs no package.", [], None, None)
 

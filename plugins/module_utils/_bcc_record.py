@@ -140,6 +140,7 @@ def write(host: Host, packages: Sequence[Package]) -> None:
             os.fsync(stream.fileno())
         os.replace(path + ".new", path)
     except OSError as error:
+        _clean(path)
         raise Refused(
             "disk_full" if error.errno == errno.ENOSPC else "record_not_written",
             "{0}, the record of what will be installed, cannot be written: {1}; without it nothing is "
@@ -148,8 +149,20 @@ def write(host: Host, packages: Sequence[Package]) -> None:
 
 
 def _forget(path: str) -> None:
+    """Remove the record, and its directory if nothing else is in it."""
     if os.path.exists(path):
         os.unlink(path)
     folder = os.path.dirname(path)
     if os.path.isdir(folder) and not os.listdir(folder):
         os.rmdir(folder)
+
+
+def _clean(path: str) -> None:
+    """Remove what a record that could not be written has left. The old one stays."""
+    try:
+        if os.path.exists(path):
+            os.unlink(path + ".new")
+        else:
+            _forget(path + ".new")
+    except OSError:  # what made it fail may keep this from working, too
+        return

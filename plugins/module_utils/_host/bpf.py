@@ -10,6 +10,7 @@ import os
 import re
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from . import tracer_tracefs
 from .run import Host, below, names, read_text
 
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
@@ -46,7 +47,8 @@ class Kernel(NamedTuple):
     """The running kernel as a tracer sees it.
 
     ``kheaders``: the path of the headers inside the kernel, or of the module that brings them. ``tracefs``: the format
-    file of oom:mark_victim. ``lockdown``: none, integrity, confidentiality, or None where the kernel has no lockdown.
+    file of oom:mark_victim; ``mountable``: the kernel has a tracefs that is mounted nowhere. ``lockdown``: none,
+    integrity, confidentiality, or None where the kernel has no lockdown.
     ``newer``: the newest kernel that is installed and newer than the running one.
     """
 
@@ -56,6 +58,7 @@ class Kernel(NamedTuple):
     headers: Headers
     kheaders: Optional[str]
     tracefs: Optional[str]
+    mountable: bool
     lockdown: Optional[str]
     newer: Optional[str]
 
@@ -88,6 +91,7 @@ def read_kernel(host: Host) -> Kernel:
         headers=_headers(host, release),
         kheaders=_kheaders(host, release),
         tracefs=_first(host, ["{0}/{1}".format(mount, EVENT) for mount in TRACEFS]),
+        mountable=tracer_tracefs.mounted(host) is None and tracer_tracefs.offered(host),
         lockdown=_lockdown(read_text(host, "/sys/kernel/security/lockdown")),
         newer=newer_kernel(host, release),
     )

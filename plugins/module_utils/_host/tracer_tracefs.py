@@ -54,6 +54,11 @@ def mounted(host: run.Host) -> Optional[str]:
     return min(found, key=lambda path: (path != _PLACE, path)) if found else None
 
 
+def offered(host: run.Host) -> bool:
+    """Whether the kernel has a tracefs to mount."""
+    return "\ttracefs\n" in (run.read_text(host, "/proc/filesystems") or "") + "\n"
+
+
 def require(host: run.Host) -> str:
     """Where tracefs is; where nobody has mounted it, mount it for this process alone.
 
@@ -61,7 +66,7 @@ def require(host: run.Host) -> str:
     """
     place = mounted(host)
     if place is None:
-        if "\ttracefs\n" not in (run.read_text(host, "/proc/filesystems") or "") + "\n":
+        if not offered(host):
             raise UnavailableError("This kernel has no tracefs (CONFIG_FTRACE).")
         _mount()
         place = _PLACE

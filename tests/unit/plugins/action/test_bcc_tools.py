@@ -117,6 +117,26 @@ def test_lists_are_fetched_then_it_is_remembered_then_installed():
     assert result["msg"] == "The headers are in the repository. Installed: 1 package."
 
 
+@pytest.mark.parametrize("outcome", ["record_not_written", "disk_full", "package_manager_locked"])
+def test_what_cannot_be_remembered_is_not_installed(outcome):
+    refused = {**TO_INSTALL, "outcome": outcome, "sentence": "It cannot.", "fails": True, "install_names": []}
+    host = Host([{**TO_INSTALL, "stale": False}, refused, NOTHING, NOTHING])
+    result = host.run(lock_timeout=0)
+    assert result["failed"] and not result["changed"] and result["rolled_back"] and result["msg"] == "It cannot."
+    assert result["outcome"] == outcome and result["packages_installed"] == []
+    assert [name for name, _arguments in host.calls] == ["ask"] * 4
+
+
+def test_what_apt_brought_goes_where_nothing_can_be_remembered():
+    first = {**TO_INSTALL, "module": {**MODULE, "before": ["dpkg"]}}
+    refused = {**TO_INSTALL, "outcome": "disk_full", "fails": True}
+    gone = {**TO_REMOVE, "remove_names": ["python3-apt"], "packages_remove": [LIBRARY]}
+    host = Host([first, {**TO_INSTALL, "packages_since": [LIBRARY]}, refused, gone, NOTHING])
+    assert host.run()["rolled_back"]
+    assert host.calls[4] == ("ask", {"state": "absent", "only": ["python3-apt", "bpfcc-tools"]})
+    assert host.calls[5][1]["name"] == ["python3-apt"]
+
+
 def test_what_apt_brings_for_itself_is_remembered_and_told():
     first = {**TO_INSTALL, "module": {**MODULE, "before": ["dpkg"]}}
     host = Host([first, {**TO_INSTALL, "packages_since": [LIBRARY]}, TO_INSTALL, READY])

@@ -208,6 +208,24 @@ def test_nothing_works(tmp_path):
     assert [row["outcome"] for row in answer["refused"]][1:] == ["no_btf", "no_btf", "no_tracefs"]
 
 
+FILESYSTEMS = ("/proc/filesystems", "nodev\tsysfs\nnodev\ttracefs\n\text4\n")
+MOUNTED = ("/proc/self/mounts", "tracefs /sys/kernel/tracing tracefs rw,nosuid 0 0\n")
+
+
+@pytest.mark.parametrize(
+    "files,outcome",
+    [
+        ([EVENT], "tracefs_suffices"),
+        ([FILESYSTEMS], "tracefs_suffices"),
+        ([FILESYSTEMS, MOUNTED], "no_tracefs"),  # a kernel before 4.15
+        ([("/proc/filesystems", "nodev\tsysfs\n\text4\n")], "no_tracefs"),
+        ([], "no_tracefs"),
+    ],
+)
+def test_tracefs_that_nobody_has_mounted_is_mounted_by_oom_trace(tmp_path, files, outcome):
+    assert ask(tmp_path, *files, backend="tracefs")["outcome"] == outcome
+
+
 def test_not_knowing_is_no_reason_to_take_less(tmp_path):
     commands = [row for row in DEBIAN["commands"] if row["argv"][0] != "apt-cache"]
     bcc_hosts.tree(tmp_path, DEBIAN["os_release"], KERNEL, EVENT, BTF)
@@ -412,6 +430,22 @@ def test_unreadable_record(tmp_path):
     for text in ("{", "[]", '{"packages": [1]}', "null"):
         answer = ask(tmp_path, (RECORD, text), state="absent")
         assert answer["outcome"] == "record_unreadable" and RECORD in answer["sentence"]
+
+
+@pytest.mark.parametrize("before", [[], ["apt"]])
+def test_record_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch, before):
+    """The old record stays as it is, and where there was none there is no directory."""
+    if before:
+        ask(tmp_path, check=False, remember=[{"name": name} for name in before])
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_bcc_record.os, "fsync", full)
+    assert ask(tmp_path, check=False, remember=[{"name": "gcc-12"}])["outcome"] == "disk_full"
+    folder = tmp_path / "var/lib/oom-forensics"
+    assert ([each.name for each in folder.iterdir()] if folder.exists() else []) == ["bcc_tools.json"] * len(before)
+    assert folder.exists() == bool(before) and (not before or recorded(tmp_path) == [("apt", None)])
 
 
 def test_record_that_cannot_be_written(tmp_path):
