@@ -141,6 +141,7 @@ class ActionModule(ActionBase):
 
     def _package_module(self, module: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any] | None:
         """Run Ansible's module for the host's package manager. None if it went well, else the outcome."""
+        arguments = {**module["always"], **arguments}
         task = self._task.copy()
         task.args = arguments
         try:

@@ -66,7 +66,7 @@ def answer(host: Host, params: Dict[str, Any], check: bool) -> Dict[str, Any]:
     """
     seen = survey(host)
     result: Dict[str, Any] = dict(describe(seen), backend=None, tool=None, refused=[])
-    result.update(_UNCHANGED, module=_module(seen))
+    result.update(_UNCHANGED, module=_module(seen, params))
     result.update(packages_since=_rows(record.with_versions(_rows_since(params["before"], seen), seen.installed)))
     try:
         recorded = _recorded(host, params, seen, check)
@@ -166,9 +166,10 @@ def _rows(packages: Sequence[Package]) -> List[Dict[str, Any]]:
     return [dict(package._asdict()) for package in packages]
 
 
-def _module(seen: Survey) -> Optional[Dict[str, Any]]:
+def _module(seen: Survey, params: Dict[str, Any]) -> Optional[Dict[str, Any]]:
     """Ansible's module for the package manager and what to give it.
 
+    ``always``: in every call. Where there are no package lists the age of their directory says nothing.
     ``before``: where that module would install something for itself, all that is installed without it; else None.
     """
     manager = seen.manager
@@ -178,7 +179,8 @@ def _module(seen: Survey) -> Optional[Dict[str, Any]]:
         "action": manager.module,
         "common": manager.common,
         "purge": manager.purge,
-        "refresh": manager.refresh,
+        "refresh": dict(manager.refresh, **manager.fresh) if seen.lists else manager.refresh,
         "clean": manager.clean,
+        "always": {"lock_timeout": params["lock_timeout"]} if manager.waits else {},
         "before": sorted(seen.installed) if any(name not in seen.installed for name in manager.support) else None,
     }

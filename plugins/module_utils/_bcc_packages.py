@@ -116,12 +116,12 @@ DISTRIBUTIONS = (
         "see that /etc/apt lists the component main of this release",
     ),
     Distribution(
-        "Amazon Linux",
+        "Amazon Linux 2023",
         ("amzn",),
         "dnf",
         _TOOLS,
         _AMAZON_HEADERS,
-        "on Amazon Linux 2 enable the topic BCC (amazon-linux-extras enable BCC)",
+        "enable the repository amazonlinux",
     ),
     Distribution(
         "Fedora, RHEL and its rebuilds",

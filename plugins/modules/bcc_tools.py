@@ -56,13 +56,14 @@ options:
     default: auto
   update_cache:
     description:
-      - Whether to fetch the package lists before something is installed, if they are older than an hour.
+      - Whether to fetch the package lists before something is installed, if they are not there or older than an hour.
       - Only where the package manager does not do so by itself, which is to say, with apt.
     type: bool
     default: true
   lock_timeout:
     description:
-      - How many seconds to wait for somebody else who uses the package manager.
+      - How many seconds to wait for somebody else who uses the package manager. Where Ansible's module for it can wait,
+        which those for apt and dnf can, it waits as long for whoever comes in between.
     type: int
     default: 60
   remember:

@@ -39,7 +39,8 @@ attributes:
     description: Supports being used with the C(async) keyword.
     support: full
     details:
-      - The time of C(async) has to be longer than O(duration) and O(attach_timeout) together.
+      - The time of C(async) has to be longer than O(duration) and O(attach_timeout) together, and that once for each
+        attempt, of which O(backend=auto) makes four and O(backend=bpftrace) two. An overdue task is killed by Ansible.
 options:
   backend:
     description:
@@ -75,7 +76,8 @@ options:
     default: []
   attach_timeout:
     description:
-      - Seconds that each backend has to be attached, from 1 to 600. bcc compiles a program first.
+      - Seconds that each attempt to attach may take, from 1 to 600. bcc compiles a program first. V(bpftrace) has two
+        attempts, one with each of its programs, V(tracefs) needs no time.
     type: int
     default: 120
   kernel_log:

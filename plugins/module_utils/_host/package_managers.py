@@ -22,11 +22,12 @@ class Lock(NamedTuple):
 class Manager(NamedTuple):
     """One package manager. Every ``*_argv`` is followed by package names.
 
-    ``module``: Ansible's module for it, with ``common`` arguments in every call, ``purge`` in a removal, ``refresh`` to
-    fetch the package lists, ``clean`` to give up downloaded packages. ``support``: packages that this module installs
-    for itself if need be. ``lists``: where the package lists are, None if the commands fetch them themselves. ``spec``:
-    how one version of a package is asked for. ``unneeded_argv`` rehearses a removal together with what nobody needs
-    afterwards.
+    ``module``: Ansible's module for it, with ``common`` arguments in every installation, ``purge`` in a removal,
+    ``refresh`` to fetch the package lists, ``fresh`` to fetch only those that are older than an hour, ``clean`` to give
+    up downloaded packages. ``waits``: whether it takes ``lock_timeout``. ``support``: packages that this module
+    installs for itself if need be. ``lists``: where the package lists are, None if the commands fetch them themselves.
+    ``spec``: how one version of a package is asked for. ``unneeded_argv`` rehearses a removal together with what nobody
+    needs afterwards.
     """
 
     name: str
@@ -47,7 +48,9 @@ class Manager(NamedTuple):
     common: Dict[str, object] = {}
     purge: Dict[str, object] = {}
     refresh: Dict[str, object] = {}
+    fresh: Dict[str, object] = {}
     clean: Dict[str, object] = {}
+    waits: bool = False
     support: Sequence[str] = ()
 
 
@@ -93,7 +96,9 @@ MANAGERS = {
             common={"install_recommends": False},
             purge={"purge": True},
             refresh={"update_cache": True},
+            fresh={"cache_valid_time": 3600},
             clean={"clean": True},
+            waits=True,
             support=("python3-apt",),
         ),
         Manager(
@@ -114,6 +119,7 @@ MANAGERS = {
             lists=None,
             common={"install_weak_deps": False},
             purge={"autoremove": False},
+            waits=True,
         ),
         Manager(
             name="zypper",

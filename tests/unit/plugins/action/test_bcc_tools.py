@@ -3,15 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The controller's half: what it asks, in which order, and what it makes of it. Real hosts: tests/system."""
 
+import ast
 import copy
 import pathlib
 import types
 
+import ansible.modules
 import pytest
 import yaml
 from ansible.errors import AnsibleError
 from ansible_collections.oom.forensics.plugins.action import bcc_tools
 from ansible_collections.oom.forensics.plugins.module_utils import _bcc_plan, _bcc_spec
+from ansible_collections.oom.forensics.plugins.module_utils._host.package_managers import MANAGERS
 
 PLUGINS = pathlib.Path(_bcc_plan.__file__).resolve().parents[1]
 TOOL = {"name": "bpfcc-tools", "version": "0.26"}
@@ -22,6 +25,7 @@ MODULE = {
     "purge": {"purge": True},
     "refresh": {"update_cache": True},
     "clean": {"clean": True},
+    "always": {"lock_timeout": 60},
     "before": None,
 }
 READY = {
@@ -57,6 +61,11 @@ NOTHING = {**READY, "outcome": "nothing_to_remove", "backend": None, "tool": Non
 TO_REMOVE = {**NOTHING, "outcome": "removed", "remove_names": ["bpfcc-tools"], "packages_remove": [TOOL]}
 GONE = {**READY, "outcome": "headers_gone_from_repository", "fails": True, "stale": True, "backend": None, "tool": None}
 LOCKED = {**READY, "outcome": "package_manager_locked", "fails": True, "sentence": "apt is locked by pid 7 (apt)."}
+
+
+def apt(**arguments):
+    """What apt's module is given: it may wait for a lock as long as the task."""
+    return {**MODULE["always"], **arguments}
 
 
 class Host:
@@ -106,10 +115,10 @@ def test_lists_are_fetched_then_it_is_remembered_then_installed():
     result = host.run(diff=True)
     assert host.calls == [
         ("ask", {}),
-        ("ansible.builtin.apt", MODULE["refresh"]),
+        ("ansible.builtin.apt", apt(**MODULE["refresh"])),
         ("ask", {}),
         ("ask", {"remember": TO_INSTALL["remember"]}),
-        ("ansible.builtin.apt", {"name": ["bpfcc-tools"], "state": "present", "install_recommends": False}),
+        ("ansible.builtin.apt", apt(name=["bpfcc-tools"], state="present", install_recommends=False)),
         ("ask", {"settle": True}),
     ]
     assert result["changed"] and result["outcome"] == "installed" and result["tool"] == READY["tool"]
@@ -152,7 +161,7 @@ def test_what_apt_brought_for_nothing_goes_again():
     result = host.run()
     assert host.calls[3:] == [
         ("ask", {"state": "absent", "only": ["python3-apt"]}),
-        ("ansible.builtin.apt", {"name": ["python3-apt"], "state": "absent", "purge": True}),
+        ("ansible.builtin.apt", apt(name=["python3-apt"], state="absent", purge=True)),
         ("ask", {"state": "absent", "only": ["python3-apt"], "settle": True}),
     ]
     assert result["failed"] and not result["changed"] and result["rolled_back"]
@@ -204,7 +213,7 @@ def test_absent():
     result = host.run(state="absent", diff=True)
     assert host.calls == [
         ("ask", {}),
-        ("ansible.builtin.apt", {"name": ["bpfcc-tools"], "state": "absent", "purge": True}),
+        ("ansible.builtin.apt", apt(name=["bpfcc-tools"], state="absent", purge=True)),
         ("ask", {"settle": True}),
     ]
     assert result["changed"] and result["outcome"] == "removed" and result["packages_removed"] == [TOOL]
@@ -244,7 +253,7 @@ def test_failed_installation_is_taken_back(words, outcome):
     result = host.run()
     assert result["failed"] and result["outcome"] == outcome and words.rstrip(".") in result["msg"]
     assert result["rolled_back"] and not result["changed"] and result["packages_installed"] == []
-    cleaned = [("ansible.builtin.apt", {"clean": True})] if outcome == "disk_full" else []
+    cleaned = [("ansible.builtin.apt", apt(clean=True))] if outcome == "disk_full" else []
     undone = [("ask", {"state": "absent", "only": ["bpfcc-tools"]})]
     assert host.calls[3 : 4 + len(cleaned)] == cleaned + undone
 
@@ -273,6 +282,19 @@ def test_installed_and_still_not_ready():
 def test_module_that_fails_is_the_result():
     result = Host([{"failed": True, "msg": "no Python"}]).run()
     assert result["failed"] and result["msg"] == "no Python"
+
+
+@pytest.mark.parametrize("name", sorted(MANAGERS))
+def test_every_module_is_given_what_it_takes(name):
+    """By the documentation of Ansible's own modules, which refuse what they do not know."""
+    manager = MANAGERS[name]
+    source = (pathlib.Path(ansible.modules.__file__).parent / manager.module.rpartition(".")[2]).with_suffix(".py")
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    assigned = {each.targets[0].id: each.value for each in tree.body if isinstance(each, ast.Assign)}
+    options = set(yaml.safe_load(assigned["DOCUMENTATION"].value)["options"])
+    given = {**manager.common, **manager.purge, **manager.refresh, **manager.fresh, **manager.clean}
+    assert manager.waits == ("lock_timeout" in options)
+    assert set(given) <= options
 
 
 # ---- documentation ---------------------------------------------------------------------------------------------------

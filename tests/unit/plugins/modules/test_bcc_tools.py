@@ -226,6 +226,25 @@ def test_tracefs_that_nobody_has_mounted_is_mounted_by_oom_trace(tmp_path, files
     assert ask(tmp_path, *files, backend="tracefs")["outcome"] == outcome
 
 
+def test_only_lists_that_are_old_are_fetched_again(tmp_path):
+    module = ask(tmp_path, lock_timeout=7)["module"]
+    assert module["refresh"] == {"update_cache": True, "cache_valid_time": 3600}
+    assert module["always"] == {"lock_timeout": 7}
+    (tmp_path / LISTS.lstrip("/")).unlink()
+    # Their directory is new in a fresh image.
+    host = bcc_hosts.Player(DEBIAN["commands"]).host(tmp_path)
+    assert _bcc_answer.answer(host, bcc_hosts.PARAMS, True)["module"]["refresh"] == {"update_cache": True}
+
+
+def test_advice_is_for_a_system_that_has_the_package_manager(tmp_path):
+    """Amazon Linux 2 has no dnf, so that nothing is ever looked up there."""
+    amazon = bcc_hosts.load("amazon-2023")
+    bcc_hosts.tree(tmp_path, amazon["os_release"], "6.12.22-27.96.amzn2023.x86_64", BTF)
+    host = bcc_hosts.Player(amazon["commands"]).host(tmp_path)
+    answer = _bcc_answer.answer(host, dict(bcc_hosts.PARAMS, backend="libbpf"), True)
+    assert answer["outcome"] == "tools_not_in_repository" and "Amazon Linux 2 " not in answer["sentence"]
+
+
 def test_not_knowing_is_no_reason_to_take_less(tmp_path):
     commands = [row for row in DEBIAN["commands"] if row["argv"][0] != "apt-cache"]
     bcc_hosts.tree(tmp_path, DEBIAN["os_release"], KERNEL, EVENT, BTF)
