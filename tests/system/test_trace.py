@@ -22,6 +22,7 @@ from ansible_collections.oom.forensics.plugins.module_utils._host.run import Hos
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 PLAYBOOK = str(ROOT / "playbooks/trace_oom.yml")
+UNIT = Path("/etc/systemd/system/oom-forensics-trace.service")
 
 
 def environment():
@@ -270,3 +271,37 @@ def test_async(tmp_path):
     out = run.communicate(timeout=60)[0]
     assert seen and run.returncode, out
     assert nothing_left()
+
+
+def role(tmp_path, *arguments, **variables):
+    """Run the role oom_trace here, where it may find no systemd; its folder is in a folder of the test."""
+    book = tmp_path / "role.yml"
+    tasks = [{"ansible.builtin.include_role": {"name": "oom.forensics.oom_trace"}, "vars": variables}]
+    book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    run = play(*arguments, str(book))
+    out = run.communicate(timeout=120)[0]
+    assert run.returncode == 0, out
+    return out
+
+
+@pytest.mark.skipif(UNIT.exists(), reason="the service is installed here")
+def test_role_leaves_what_is_not_its_own(tmp_path):
+    folder = tmp_path / "lib"
+    (folder / "oom_forensics/_host").mkdir(parents=True)
+    (folder / ".somebody's").write_text("precious")
+    out = role(tmp_path, "--check", oom_trace_state="absent", oom_trace_folder=str(folder))
+    assert "changed=1 " in out and (folder / "oom_forensics").exists()
+    role(tmp_path, oom_trace_state="absent", oom_trace_folder=str(folder))
+    assert [each.name for each in folder.iterdir()] == [".somebody's"]
+    (folder / ".somebody's").unlink()
+    role(tmp_path, oom_trace_state="absent", oom_trace_folder=str(folder))
+    assert not folder.exists()
+    assert "changed=0 " in role(tmp_path, oom_trace_state="absent", oom_trace_folder=str(folder))
+
+
+@pytest.mark.skipif(UNIT.exists(), reason="the service is installed here")
+def test_role_makes_nothing_in_check_mode(tmp_path):
+    folder = tmp_path / "lib"
+    out = role(tmp_path, "--check", "--diff", oom_trace_folder=str(folder))
+    assert "changed=3 " in out and "Type=notify" in out
+    assert not folder.exists() and not UNIT.exists()
