@@ -273,10 +273,11 @@ def test_async(tmp_path):
     assert nothing_left()
 
 
-def role(tmp_path, *arguments, **variables):
+def role(tmp_path, *arguments, apply=None, **variables):
     """Run the role oom_trace here, where it may find no systemd; its folder is in a folder of the test."""
     book = tmp_path / "role.yml"
-    tasks = [{"ansible.builtin.include_role": {"name": "oom.forensics.oom_trace"}, "vars": variables}]
+    name = {"name": "oom.forensics.oom_trace", "apply": apply or {}}
+    tasks = [{"ansible.builtin.include_role": name, "vars": variables}]
     book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     run = play(*arguments, str(book))
     out = run.communicate(timeout=120)[0]
@@ -302,6 +303,9 @@ def test_role_leaves_what_is_not_its_own(tmp_path):
 @pytest.mark.skipif(UNIT.exists(), reason="the service is installed here")
 def test_role_makes_nothing_in_check_mode(tmp_path):
     folder = tmp_path / "lib"
-    out = role(tmp_path, "--check", "--diff", oom_trace_folder=str(folder))
-    assert "changed=3 " in out and "Type=notify" in out
+    for out in (
+        role(tmp_path, "--check", "--diff", oom_trace_folder=str(folder)),
+        role(tmp_path, "--diff", apply={"check_mode": True}, oom_trace_folder=str(folder)),
+    ):
+        assert "changed=3 " in out and "Type=notify" in out
     assert not folder.exists() and not UNIT.exists()
