@@ -64,7 +64,7 @@ def of_trace(
     seen = [traced.event(kill, facts) for kill in kills]
     events = traced.joined(seen + (_reports(host, outcome, facts, bool(kills)) if printed else []))
     bounds = printed.bounds() if printed else None
-    events = [each for each in events if each["trace"] or _meanwhile(each, outcome, bounds)]
+    events = [each for each in events if traced.ORIGIN in each["origins"] or _meanwhile(each, outcome, bounds)]
     asked = [each for each in events if wanted.cgroup(each["victim_cgroup"], each["limit_cgroup"])]
     left_out = [each for each in events if not wanted.cgroup(each["victim_cgroup"], each["limit_cgroup"])]
     counted = _difference(outcome["counter_after"], outcome["counter_before"])
@@ -105,7 +105,7 @@ def _reports(host: run.Host, outcome: Dict[str, Any], facts: Context, any_kill: 
 
 
 def _meanwhile(each: Dict[str, Any], outcome: Dict[str, Any], bounds: Optional[Tuple[float, float]]) -> bool:
-    """Whether a kill that nobody traced is one of the traced time: by printk's stamp, else by the wall clock."""
+    """Whether a kill that this trace did not see is one of its time: by printk's stamp, else by the wall clock."""
     if bounds is not None and each["monotonic_usec"] is not None:
         return bounds[0] <= each["monotonic_usec"] < bounds[1]
     return (iso(outcome["started_at"]) or "") <= each["time"] <= (iso(outcome["ended_at"]) or "")

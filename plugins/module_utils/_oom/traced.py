@@ -12,6 +12,8 @@ from .times import Context, iso, when
 from .traces import Kill
 
 SOURCE = "trace"
+# Where a kill was read that was seen as it happened; of one that the tracing service logged the journal is told too.
+ORIGIN: Dict[str, Optional[str]] = {"source": SOURCE, "path": None, "first": None, "last": None}
 # A host frees a process number for another process only after tens of thousands of others.
 _SAME_SECONDS = 30.0
 _SCOPES = {
@@ -48,7 +50,7 @@ def event(kill: Kill, known: Context) -> Dict[str, Any]:
         limit_level=_level(scope, limit, victim),
         workload=workload.identify(victim),
         limit_workload=workload.identify(limit),
-        origins=[{"source": SOURCE, "path": None, "first": None, "last": None}],
+        origins=[dict(ORIGIN)],
         trace={"backend": kill.backend, "loadavg": kill.loadavg, "domain_pages": kill.domain_pages},
     )
     if made["time"] is None and kill.time is not None:

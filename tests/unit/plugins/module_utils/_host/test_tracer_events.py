@@ -21,7 +21,7 @@ from ansible_collections.oom.forensics.plugins.module_utils._host import (
     tracer_events,
     tracer_journal,
 )
-from ansible_collections.oom.forensics.plugins.module_utils._oom import traces
+from ansible_collections.oom.forensics.plugins.module_utils._oom import traced, traces
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[5]
 MODULE_UTILS = CHECKOUT / "plugins/module_utils"
@@ -214,6 +214,10 @@ def report(pid, second, wall):
 def test_reports_of_before_and_behind_the_trace_are_left_out(monkeypatch):
     """Their wall times are within the slack of the clocks; what was traced stays in any case."""
     near = report(1, 999, 1700000900.2) + report(3, 1200, 1700001099.9) + report(1425, 999, 1700001000.5)
+    # The tracing service may have seen it, too.
+    serviced, _about, _asked = of(record(MESSAGE=traces.dump(KILL._replace(victim_pid=1, time=1700000900.2))))
+    near = traced.joined(near + serviced)
+    assert [event["trace"] is not None for event in near] == [True, False, False]
     reports = near + report(2, 1100, 1700001000.0) + report(4, 1100, 1700000899.9)
     monkeypatch.setattr(collect, "collect_events", lambda host, **options: {"events": reports})
     monkeypatch.setattr(tracer_events, "known", lambda host: collect.Context(boot_id=BOOT, boot_time_error=1.3))
