@@ -13,7 +13,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from .._policy import plan, rules, sizes
 from .._policy.model import Change, Step, Target
-from . import counters, hierarchies, policy_record, policy_rollback, policy_survey, policy_watch, run
+from . import counters, hierarchies, policy_lock, policy_record, policy_rollback, policy_survey, policy_watch, run
 from . import policy_work as work
 from .coverage import Unreadable
 from .policy_calls import ManagerError, VanishedError
@@ -49,7 +49,7 @@ class Request(NamedTuple):
 def planned(host: run.Host, request: Request) -> Answer:
     """What the policy would change now. Nothing is written. Raises PolicyError, PolicyFailure, RecordError."""
     runs = policy_record.read(request.store)
-    going_on = policy_record.busy(request.store)
+    going_on = policy_lock.busy(request.store)
     return _plan(host, request, runs)._replace(interrupted=None if going_on else interrupted(runs))
 
 
@@ -112,7 +112,7 @@ def applied(host: run.Host, request: Request) -> Answer:
         answer = planned(host, request)
         failure = _refusal(answer.changes, request)
         return answer._replace(failure=failure, changed=not failure and any(map(_is_due, answer.changes)))
-    with policy_record.locked(request.store, request.lock_timeout):
+    with policy_lock.locked(request.store, request.lock_timeout):
         runs = policy_record.read(request.store)
         answer = _plan(host, request, runs)._replace(interrupted=interrupted(runs))
         failure = _refusal(answer.changes, request)

@@ -13,13 +13,10 @@ One line for each thing, not the whole run anew each time: with 200 changes the 
 disk, and the whole file, written 200 times, 1.4 to 2.6 s (ext4 on a virtual disk).
 """
 
-import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
-import stat
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -33,8 +30,6 @@ KEPT = 20
 CARRIED_SCHEMA = "oom.forensics/policy-declared/1"
 _CARRIED = "declared.json"
 MOST_CARRIED = 5000  # most workloads of old runs have ended long ago
-_POLL_SECONDS = 0.1
-_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 # A running number first, because clocks may be set back: 000017-20261122T215030Z
 _FILE = re.compile(r"([0-9]{6,12})-[0-9]{8}T[0-9]{6}Z\.jsonl")
 
@@ -112,7 +107,7 @@ class Run(NamedTuple):
 
 def read(store: Store) -> List[Run]:
     """Every recorded run, the oldest first; none where there is no record. Raises RecordError."""
-    return [_read_run(_path(store, "runs", name)) for name in _names(store)]
+    return [_read_run(path_of(store, "runs", name)) for name in _names(store)]
 
 
 def unfinished(runs: Sequence[Run]) -> Optional[Run]:
@@ -121,7 +116,7 @@ def unfinished(runs: Sequence[Run]) -> Optional[Run]:
 
 
 def _names(store: Store) -> List[str]:
-    folder = _path(store, "runs")
+    folder = path_of(store, "runs")
     try:
         return sorted(filter(_FILE.fullmatch, os.listdir(folder)), key=_number)
     except OSError as error:
@@ -134,7 +129,8 @@ def _number(name: str) -> int:
     return int(name.partition("-")[0])
 
 
-def _path(store: Store, *parts: str) -> str:
+def path_of(store: Store, *parts: str) -> str:
+    """A place in the record's directory."""
     return os.path.join(run.below(store.host, store.directory), *parts)
 
 
@@ -243,7 +239,7 @@ def _carried(store: Store) -> Declarations:
     they set, and a share of a peak is computed anew.
     """
     try:
-        with open(_path(store, _CARRIED), "rb") as stream:
+        with open(path_of(store, _CARRIED), "rb") as stream:
             told = json.loads(stream.read().decode("ascii"))
         rows = told["declared"] if told["schema"] == CARRIED_SCHEMA else []
         return {(row["manager"], row["identity"], row["setting"]): _read_declared(row) for row in rows}
@@ -259,101 +255,26 @@ def _carry(store: Store, names: Sequence[str]) -> None:
     """Keep what these runs have declared, beside what was kept before. Raises OSError, RecordError."""
     if not names:
         return
-    runs = [_read_run(_path(store, "runs", name)) for name in names]
+    runs = [_read_run(path_of(store, "runs", name)) for name in names]
     newest = list(declared(store, runs).items())[-MOST_CARRIED:]
     rows = [
         dict(value._asdict(), manager=manager, identity=identity, setting=setting)
         for (manager, identity, setting), value in newest
     ]
     told = {"schema": CARRIED_SCHEMA, "declared": rows}
-    _put(_path(store, _CARRIED), json.dumps(told).encode("ascii") + b"\n")
+    _put(path_of(store, _CARRIED), json.dumps(told).encode("ascii") + b"\n")
 
 
-# --- the lock -------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def locked(store: Store, seconds: float) -> Iterator[None]:
-    """Make the directory where it is missing, and be the only run that changes this host. Raises RecordError.
-
-    :arg seconds: how long to wait for another run.
-    """
-    _make(store)
-    path = _path(store, "lock")
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        _take(descriptor, store, seconds)
-        _write(descriptor, path, b"%d\n" % os.getpid())
-        yield
-    finally:
-        os.close(descriptor)  # which unlocks; so does the end of this process, whatever ends it
-
-
-def _take(descriptor: int, store: Store, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise RecordError(
-                    "Another run of a memory policy (pid {0}) is changing this host and did not end within {1:g} s. "
-                    "Nothing was done; run the task again, or let it wait longer (lock_timeout).".format(
-                        os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown", seconds
-                    )
-                ) from None
-        time.sleep(_POLL_SECONDS)
-
-
-def busy(store: Store) -> bool:
-    """Whether another run is changing this host now. Nothing is written."""
-    try:
-        descriptor = os.open(_path(store, "lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False  # no run was ever made, or none may be made here by this user
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _make(store: Store) -> None:
-    """The directories, for this user alone: what is undone comes from there, and is done as root."""
-    folder = _path(store)
-    try:
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        if not os.path.isdir(folder):
-            os.mkdir(folder, 0o700)
-        found = os.stat(folder)
-        if found.st_uid not in (0, os.geteuid()) or found.st_mode & _OTHERS_MAY_WRITE:
-            raise RecordError(
-                "{0} belongs to user {1} with mode {2:o}, so others could write what a rollback does. Make it root's "
-                "with mode 0700, or name another directory (state_path).".format(
-                    folder, found.st_uid, stat.S_IMODE(found.st_mode)
-                )
-            )
-        os.makedirs(_path(store, "runs"), exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def _unwritable(path: str, error: OSError) -> RecordError:
+def unwritable(path: str, error: OSError) -> RecordError:
+    """What to say where something of the record could not be written."""
     return RecordError(
         "{0} could not be written: {1}. What a run changes is written there first, so that it can be rolled back; "
         "without it nothing is changed. Run as root (become: true) on a disk with room, or name another directory "
         "(state_path).".format(path, run.reason(error))
     )
-
-
-# --- writing --------------------------------------------------------------------------------------------------------
 
 
 class Writer:
@@ -367,7 +288,7 @@ class Writer:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             _drop_cut_line(self._descriptor)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
 
     def opened(self, entry: Entry) -> int:
         """A change is about to be made; its number, once that is on the disk."""
@@ -394,13 +315,13 @@ class Writer:
         os.close(self._descriptor)
 
     def _line(self, line: Dict[str, Any]) -> None:
-        _write(self._descriptor, self._path, json.dumps(line).encode("ascii") + b"\n")
+        write(self._descriptor, self._path, json.dumps(line).encode("ascii") + b"\n")
 
     def _sync(self) -> None:
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            raise _unwritable(self._path, error) from error
+            raise unwritable(self._path, error) from error
 
 
 _NOT_WRITTEN = ("status", "boot_id")  # which other lines tell
@@ -412,12 +333,13 @@ def _drop_cut_line(descriptor: int) -> None:
     os.lseek(descriptor, 0, os.SEEK_END)
 
 
-def _write(descriptor: int, path: str, data: bytes) -> None:
+def write(descriptor: int, path: str, data: bytes) -> None:
+    """All of the data, to a file that is open. Raises RecordError."""
     try:
         while data:
             data = data[os.write(descriptor, data) :]
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def begin(store: Store) -> Writer:
@@ -434,15 +356,15 @@ def begin(store: Store) -> Writer:
         "boot_id": counters.boot_id(store.host),
         "kills": counters.oom_kill(store.host),
     }
-    path = _path(store, "runs", identifier + ".jsonl")
+    path = path_of(store, "runs", identifier + ".jsonl")
     oldest = names[: max(0, len(names) + 1 - KEPT)]
     try:
         _carry(store, oldest)
         _put(path, json.dumps(head).encode("ascii") + b"\n")
         for name in oldest:
-            os.unlink(_path(store, "runs", name))
+            os.unlink(path_of(store, "runs", name))
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     return Writer(path, identifier, 0)
 
 
@@ -463,6 +385,6 @@ def _put(path: str, data: bytes) -> None:
 
 def resume(store: Store, found: Run) -> Writer:
     """Go on with a run, under the lock. Raises RecordError."""
-    writer = Writer(_path(store, "runs", found.id + ".jsonl"), found.id, len(found.entries))
+    writer = Writer(path_of(store, "runs", found.id + ".jsonl"), found.id, len(found.entries))
     writer.resumed(counters.boot_id(store.host))
     return writer

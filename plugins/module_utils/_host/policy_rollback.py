@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 from .._policy import risks
 from .._policy.model import Ability, Change, Step, Survives, Target, Usage
 from .._policy.wording import listed
-from . import policy_kernel, policy_record, run
+from . import policy_kernel, policy_lock, policy_record, run
 from . import policy_work as work
 from .policy_calls import ManagerError, VanishedError
 from .policy_record import Entry, Run, Store
@@ -38,9 +38,9 @@ def rolled_back(host: run.Host, store: Store, wanted: Wanted, lock_timeout: floa
     PolicyFailure, RecordError where nothing was done.
     """
     found, answer = _undoing(host, policy_record.read(store), wanted)
-    if check or (found is None and not policy_record.busy(store)):
+    if check or (found is None and not policy_lock.busy(store)):
         return answer
-    with policy_record.locked(store, lock_timeout):
+    with policy_lock.locked(store, lock_timeout):
         found, answer = _undoing(host, policy_record.read(store), wanted)
         if found is None or found.rolled_back or answer.failure:
             return answer

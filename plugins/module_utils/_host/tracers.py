@@ -16,7 +16,7 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .._oom import traces
-from . import counters, run
+from . import counters, run, tracer_witness
 from . import tracer_tools as tools
 from . import tracer_tracefs as tracefs
 from .tracer_backends import AUTO, BACKENDS
@@ -27,7 +27,6 @@ OOM_SCORE_ADJ = -900
 _TICK_SECONDS = 0.25
 _SOON_SECONDS = 0.05
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # include/linux/proc_ns.h
 
 # What each backend can tell, for people and for tests. "while it lives": read from /proc when the kill is seen.
 KNOWS: Dict[str, Dict[str, str]] = {
@@ -130,7 +129,7 @@ def _nothing(_number: int, _frame: Any) -> None:
 def _leader_of_sshd() -> Optional[Tuple[int, int]]:
     """The session's leader and its parent where that is sshd (since OpenSSH 9.8 sshd-session), else None."""
     leader = _leader()
-    return leader if leader and (_comm(run.Host(), leader[1]) or "").startswith("sshd") else None
+    return leader if leader and (tracer_witness.comm(run.Host(), leader[1]) or "").startswith("sshd") else None
 
 
 def _leader() -> Optional[Tuple[int, int]]:
@@ -253,77 +252,6 @@ def _detach(attached: _Attached) -> Tuple[List[str], int]:
     return left, lost
 
 
-# --- what only the moment of a kill can tell ------------------------------------------------------------------------
-
-
-def _same_numbers(host: run.Host) -> bool:
-    """Whether /proc numbers processes as the kernel's tracers do: in the first process namespace alone."""
-    try:
-        return os.stat(run.below(host, "/proc/self/ns/pid")).st_ino == _INITIAL_PID_NAMESPACE
-    except OSError:
-        return False
-
-
-def witness(host: run.Host, kill: traces.Kill, boot_id: Optional[str], numbers: bool = True) -> traces.Kill:
-    """The kill with what the host says at this moment: the victim has its cgroup until its parent collects it.
-
-    A backend that names a thread gets its process's number, which is what the kernel logs.
-    """
-    told: Dict[str, Any] = {"time": time.time(), "boot_id": boot_id}
-    if numbers:
-        folder = "/proc/{0}/".format(kill.victim_pid)
-        if kill.victim_cgroup is None:
-            text = run.read_text(host, folder + "cgroup")  # before the state: who exits never comes back
-            told["victim_cgroup"] = _memory_cgroup(text, _exits(run.read_bytes(host, folder + "stat")))
-        status = _fields(run.read_text(host, folder + "status"))
-        if status.get("Tgid", "").isdigit():
-            told["victim_pid"] = int(status["Tgid"])
-        if kill.victim_comm is None:
-            told["victim_comm"] = _comm(host, kill.victim_pid)
-        if kill.trigger_comm is None and kill.trigger_pid is not None:
-            told["trigger_comm"] = _comm(host, kill.trigger_pid)
-    if kill.loadavg is None:
-        told["loadavg"] = run.read_text(host, "/proc/loadavg")
-    return kill._replace(**told)
-
-
-def _fields(text: Optional[str]) -> Dict[str, str]:
-    pairs = (line.partition(":") for line in (text or "").splitlines())
-    return {name: value.strip() for name, _colon, value in pairs}
-
-
-def _comm(host: run.Host, pid: int) -> Optional[str]:
-    data = run.read_bytes(host, "/proc/{0}/comm".format(pid))
-    return data[:-1].decode("utf-8", "surrogateescape") if data else None
-
-
-_PF_EXITING = 0x4  # include/linux/sched.h
-_DELETED = " (deleted)"
-
-
-def _exits(text: Optional[bytes]) -> bool:
-    """Whether a process exits or has gone, by its /proc/PID/stat; its flags are the ninth field (proc(5))."""
-    words = (text or b"").rpartition(b")")[2].split()
-    return len(words) < 7 or bool(int(words[6]) & _PF_EXITING)
-
-
-def _memory_cgroup(text: Optional[str], exits: bool) -> Optional[str]:
-    """The path in the memory controller's hierarchy, else in the unified one (cgroups(7)).
-
-    kernel/cgroup/cgroup.c, proc_cgroup_show: in hierarchies of version 1 whoever exits is shown in the root; the
-    unified one shows where it was, and marks a cgroup that was removed since.
-    """
-    unified = None
-    for line in (text or "").splitlines():
-        number, _colon, rest = line.partition(":")
-        controllers, _colon, path = rest.partition(":")
-        if "memory" in controllers.split(","):
-            return None if exits and path == "/" else path
-        if number == "0":
-            unified = path[: -len(_DELETED)] if exits and path.endswith(_DELETED) else path
-    return unified
-
-
 # --- the trace ------------------------------------------------------------------------------------------------------
 
 
@@ -423,12 +351,14 @@ def _none_works(attempts: Sequence[Dict[str, Any]]) -> str:
 
 def _follow(host: run.Host, request: Request, hooks: Hooks, attached: _Attached, ends: _Ends, began: float) -> str:
     """Read kills until the end; returns why it ended."""
-    boot_id, numbers = counters.boot_id(host), _same_numbers(host)
+    boot_id, numbers = counters.boot_id(host), tracer_witness.same_numbers(host)
     deadline = None if request.seconds is None else began + request.seconds
 
     def told(kills: Sequence[traces.Kill]) -> bool:
         # All cgroups first: each is there only for a moment.
-        return any(hooks.seen(kill) for kill in [witness(host, each, boot_id, numbers) for each in kills])
+        return any(
+            hooks.seen(kill) for kill in [tracer_witness.witness(host, each, boot_id, numbers) for each in kills]
+        )
 
     if told(attached.early):
         return "max_events"

@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import policy_lab
 from ansible_collections.oom.forensics.plugins.module_utils._host import (
     policy,
+    policy_lock,
     policy_record,
     policy_rollback,
     policy_watch,
@@ -337,7 +338,7 @@ def test_without_a_place_for_the_record_nothing_is_changed(lab):
 
 def test_two_runs_at_once(lab):
     killed_at_second_change(lab)
-    with policy_record.locked(lab.store, 0):
+    with policy_lock.locked(lab.store, 0):
         with pytest.raises(RecordError, match="Another run of a memory policy"):
             lab.applied(WEB)
         with pytest.raises(RecordError, match="Another run of a memory policy"):
@@ -423,7 +424,7 @@ def test_only_what_is_newer_than_a_run_is_rolled_back(lab):
 
 
 def test_a_run_that_still_goes_on_is_waited_for_before_it_is_rolled_back(lab):
-    with policy_record.locked(lab.store, 0), pytest.raises(RecordError, match="Another run of a memory policy"):
+    with policy_lock.locked(lab.store, 0), pytest.raises(RecordError, match="Another run of a memory policy"):
         rolled_back(lab, newer_than="")
     assert rolled_back(lab, newer_than="").changed is False
 

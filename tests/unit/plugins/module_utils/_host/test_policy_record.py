@@ -12,7 +12,7 @@ import signal
 import stat
 
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils._host import policy_record, run
+from ansible_collections.oom.forensics.plugins.module_utils._host import policy_lock, policy_record, run
 from ansible_collections.oom.forensics.plugins.module_utils._host.policy_record import Entry, RecordError, Store
 
 ID = "4f" * 32
@@ -39,7 +39,7 @@ def entry(identity=ID, wanted=1 << 29, before=None, manager="docker"):
 
 def recorded(store, *entries, **options):
     """A run with these entries done; its id."""
-    with policy_record.locked(store, 0):
+    with policy_lock.locked(store, 0):
         writer = policy_record.begin(store)
         for each in entries:
             writer.closed(writer.opened(each), options.get("status", "done"))
@@ -60,7 +60,7 @@ def in_child(work):
 def test_there_is_no_run_where_there_is_no_record(store):
     assert policy_record.read(store) == []
     assert policy_record.unfinished([]) is None
-    assert not policy_record.busy(store)
+    assert not policy_lock.busy(store)
     assert not os.path.exists(store.directory)
 
 
@@ -91,7 +91,7 @@ def test_a_directory_that_others_may_write_to_is_refused(store):
 
 def test_a_killed_run_leaves_what_it_began_open(store):
     def work():
-        with policy_record.locked(store, 0):
+        with policy_lock.locked(store, 0):
             writer = policy_record.begin(store)
             writer.closed(writer.opened(entry()), "done")
             writer.opened(entry(identity="5a" * 32))
@@ -101,12 +101,12 @@ def test_a_killed_run_leaves_what_it_began_open(store):
     (found,) = policy_record.read(store)
     assert policy_record.unfinished([found]) is found
     assert [each.status for each in found.entries] == ["done", "open"]
-    assert not policy_record.busy(store)
+    assert not policy_lock.busy(store)
 
 
 def test_an_interrupted_run_goes_on_under_its_name(store):
     identifier = recorded(store, entry(), finished=False)
-    with policy_record.locked(store, 0):
+    with policy_lock.locked(store, 0):
         writer = policy_record.resume(store, policy_record.unfinished(policy_record.read(store)))
         assert writer.opened(entry(identity="5a" * 32)) == 1
         writer.closed(1, "gone")
@@ -184,32 +184,32 @@ def test_a_damaged_record_is_an_error_that_says_what_to_do(store, damage):
 
 
 def test_two_runs_at_once(store):
-    with policy_record.locked(store, 0):
-        assert policy_record.busy(store)
+    with policy_lock.locked(store, 0):
+        assert policy_lock.busy(store)
         with pytest.raises(
             RecordError, match=r"Another run .*\(pid {0}\).*within 0.2 s.*lock_timeout".format(os.getpid())
-        ), policy_record.locked(store, 0.2):
+        ), policy_lock.locked(store, 0.2):
             raise AssertionError("two runs have the lock")
-    assert not policy_record.busy(store)
-    with policy_record.locked(store, 0):
-        assert policy_record.busy(store)
+    assert not policy_lock.busy(store)
+    with policy_lock.locked(store, 0):
+        assert policy_lock.busy(store)
 
 
 def test_the_second_run_waits_for_the_first(store):
     ready, go = multiprocessing.get_context("fork").Pipe()
 
     def work():
-        with policy_record.locked(store, 0):
+        with policy_lock.locked(store, 0):
             go.send("locked")
             go.recv()
 
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     assert ready.recv() == "locked"
-    with pytest.raises(RecordError, match="pid {0}".format(child.pid)), policy_record.locked(store, 0):
+    with pytest.raises(RecordError, match="pid {0}".format(child.pid)), policy_lock.locked(store, 0):
         raise AssertionError("two runs have the lock")
     ready.send("leave")
-    with policy_record.locked(store, 20):
+    with policy_lock.locked(store, 20):
         child.join(10)
     assert child.exitcode == 0
 
@@ -330,12 +330,12 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     place = Store(run.Host(), str(tmp_path / "file" / "state"))
     said = r"could not be written: .*without it nothing is changed.*\(state_path\)\."
-    with pytest.raises(RecordError, match=said), policy_record.locked(place, 0):
+    with pytest.raises(RecordError, match=said), policy_lock.locked(place, 0):
         raise AssertionError("there is no such place")
 
 
 def test_a_full_disk_ends_a_run_before_the_change(store, monkeypatch):
-    with policy_record.locked(store, 0):
+    with policy_lock.locked(store, 0):
         writer = policy_record.begin(store)
 
         def write_some(descriptor, data):

@@ -15,7 +15,13 @@ import textwrap
 import time
 
 import pytest
-from ansible_collections.oom.forensics.plugins.module_utils._host import run, tracer_cleanup, tracer_tools, tracers
+from ansible_collections.oom.forensics.plugins.module_utils._host import (
+    run,
+    tracer_cleanup,
+    tracer_tools,
+    tracer_witness,
+    tracers,
+)
 from ansible_collections.oom.forensics.plugins.module_utils._host.tracer_backends import BACKENDS
 from ansible_collections.oom.forensics.plugins.module_utils._oom import traces
 
@@ -86,7 +92,7 @@ def test_victim_that_still_runs_has_its_cgroup(tool):
     lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
     memory = [line.split(":", 2)[2] for line in lines if "memory" in line.split(":")[1].split(",")]
     unified = [line.split(":", 2)[2] for line in lines if line.startswith("0::")]
-    if tracers._same_numbers(run.Host()):
+    if tracer_witness.same_numbers(run.Host()):
         assert kills[0].victim_cgroup == (memory + unified)[0]
 
 
@@ -445,7 +451,7 @@ EXITS = 0x40040C
 )
 def test_cgroup_of_a_victim_that_exits(tmp_path, lines, flags, expected):
     host = tree(tmp_path, proc__12__cgroup=lines, proc__12__stat=STAT % flags)
-    assert tracers.witness(host, traces.Kill(backend="bcc", victim_pid=12), "b").victim_cgroup == expected
+    assert tracer_witness.witness(host, traces.Kill(backend="bcc", victim_pid=12), "b").victim_cgroup == expected
 
 
 def test_cgroup_of_a_zombie():
@@ -456,7 +462,7 @@ def test_cgroup_of_a_zombie():
         os._exit(0)
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        seen = tracers.witness(run.Host(), traces.Kill(backend="bcc", victim_pid=pid), "b").victim_cgroup
+        seen = tracer_witness.witness(run.Host(), traces.Kill(backend="bcc", victim_pid=pid), "b").victim_cgroup
     finally:
         os.waitpid(pid, 0)
     version_1 = any("memory" in line.split(":")[1].split(",") for line in lines)
@@ -474,12 +480,12 @@ def test_witness(tmp_path):
         proc__loadavg=b"0.10 0.20 0.30 1/100 12\n",
     )
     kill = traces.Kill(backend="tracefs", victim_pid=12, trigger_pid=7)
-    seen = tracers.witness(host, kill, "b")
+    seen = tracer_witness.witness(host, kill, "b")
     assert (seen.victim_pid, seen.victim_cgroup, seen.victim_comm) == (10, "/m", "x \udcff")
     assert (seen.trigger_comm, seen.loadavg, seen.boot_id) == ("seven", "0.10 0.20 0.30 1/100 12", "b")
-    blind = tracers.witness(host, kill, "b", numbers=False)
+    blind = tracer_witness.witness(host, kill, "b", numbers=False)
     assert (blind.victim_pid, blind.victim_cgroup, blind.trigger_comm) == (12, None, None)
-    known = tracers.witness(host, kill._replace(victim_cgroup="/known", loadavg="1 1 1 1/1 1"), "b")
+    known = tracer_witness.witness(host, kill._replace(victim_cgroup="/known", loadavg="1 1 1 1/1 1"), "b")
     assert (known.victim_cgroup, known.loadavg) == ("/known", "1 1 1 1/1 1")
 
 
