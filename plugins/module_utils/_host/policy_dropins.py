@@ -9,7 +9,7 @@ same the later one holds (observed with 252).
 
 import os
 import tempfile
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Set
 
 from . import run
 from .policy_calls import ManagerError
@@ -74,6 +74,16 @@ def later(host: run.Host, unit: str, paths: Sequence[str], lasting: bool) -> Dic
     names = ((os.path.basename(each), each) for each in paths)
     behind = sorted((name, each) for name, each in names if name > own and name not in ours)
     return {key: each for _name, each in behind for key in assignments(run.read_text(host, each) or "")}
+
+
+def behind(host: run.Host, prefix: str, paths: Sequence[str], lasting: bool) -> Set[str]:
+    """The properties that drop-ins of a unit set behind the policy's own one of a prefix, whoever wrote them.
+
+    :arg paths: the drop-ins that systemd has read for the unit.
+    """
+    own = os.path.basename(path(prefix, lasting))
+    texts = (run.read_text(host, each) or "" for each in paths if os.path.basename(each) > own)
+    return {key for text in texts for key in assignments(text)}
 
 
 def write(host: run.Host, unit: str, properties: Mapping[str, str], lasting: bool) -> None:

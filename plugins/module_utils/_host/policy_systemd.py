@@ -10,7 +10,7 @@ process is started anew (observed with 252). A transient unit, which is gone wit
 import os
 import re
 import shlex
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .._oom import workload as workloads
 from .._policy.model import SETTINGS, SIZES, Ability, Survives, Target, Usage
@@ -235,7 +235,7 @@ def _of_prefix(host: run.Host, prefix: str, version: int, shown: Mapping[str, Sh
     """All units that begin with the prefix, also those that are yet to come."""
     drop_ins = policy_dropins.read(host, prefix) if _UNIT.fullmatch(prefix) else {}
     like = [each for unit, each in shown.items() if _type(unit) == _type(prefix)]
-    governed = (each for each in like if each["LoadState"] == "loaded" and each["Id"].startswith(_stem(prefix)))
+    governed = [each for each in like if each["LoadState"] == "loaded" and each["Id"].startswith(_stem(prefix))]
     in_force = all(_in_force(each, drop_ins) for each in governed)
     known = {name: next((each[name] for each in like if each[name]), "") for name in _PROPERTIES.values()}
     found = _bare(prefix, dict(workloads.identify(None), unit=prefix), None, version)
@@ -243,7 +243,15 @@ def _of_prefix(host: run.Host, prefix: str, version: int, shown: Mapping[str, Sh
         stored=_stored(_assigned(drop_ins.values(), {}) if in_force else {}),
         abilities=_abilities(found, dict(known, Transient="no"), {}, None, lasting),
         kept=_kept(drop_ins),
+        told={each["Id"]: _told_behind(host, prefix, each, lasting) for each in governed},
     )
+
+
+def _told_behind(host: run.Host, prefix: str, shown: Shown, lasting: bool) -> FrozenSet[str]:
+    """The settings that a unit of a prefix was told itself, so that the prefix's drop-in does not reach them."""
+    names = policy_dropins.behind(host, prefix, _read_by_systemd(shown), lasting)
+    found = {setting for setting, name in _PROPERTIES.items() if name in names}
+    return frozenset(found | ({"oom_group"} if "oom_policy" in found else set()))
 
 
 def _stem(unit: str) -> str:

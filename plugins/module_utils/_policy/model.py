@@ -6,7 +6,7 @@
 A mapping of settings has the names of SETTINGS as keys. A key that is not there: not known, or not asked for.
 """
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 LIMITS = ("memory_max", "memory_high", "memory_swap_max")  # bytes; None: no limit
 PROTECTIONS = ("memory_low", "memory_min")  # bytes, 0 where there is none; None: all of it is protected
@@ -67,6 +67,7 @@ class Target(NamedTuple):
     :ivar abilities: of each setting in SETTINGS.
     :ivar critical: a daemon that the host cannot do without, or a slice with such a daemon in it.
     :ivar infrastructure: the process that only holds the namespaces of a pod.
+    :ivar told: of a prefix drop-in, by running unit: the settings that something behind it sets for that unit.
     :ivar kept: options of the manager's command that a change has to give again, so that it resets nothing else;
         of a unit, the drop-ins that a policy already has there.
     """
@@ -85,6 +86,7 @@ class Target(NamedTuple):
     critical: bool
     infrastructure: bool
     kept: Tuple[str, ...] = ()
+    told: Mapping[str, FrozenSet[str]] = {}
 
 
 class Declared(NamedTuple):

@@ -133,7 +133,9 @@ def _for_all_units(draft: _Draft, targets: Sequence[Target], drafts: Sequence[_D
         each.target.path: each.rule for each in changes if each.outcome == "exempt" and not _is_pause(each.target)
     }
     found = prefixes.reached(draft.change, targets, changes)
-    more = prefixes.risks_of(draft.change, found, exempt, wishes.force)
+    said = [risk.name for risk in draft.change.risks]
+    risky = prefixes.risks_of(draft.change, found, exempt, wishes.force)
+    more = tuple(risk for risk in risky if risk.name not in said)
     return _decided(draft._replace(change=draft.change._replace(risks=draft.change.risks + more)))
 
 
@@ -290,6 +292,8 @@ def _within_memory(
             return drafts, after.total
         risk = risks.limits_exceed_memory(after.total, host.memory_total, host.reserve, forced)
         drafts = [_risking(draft, risk) if adds else draft for draft, adds in zip(drafts, adding)]
+        # What a refused change would have given a unit itself holds no longer against a prefix's drop-in.
+        drafts = [_for_all_units(draft, targets, drafts, wishes) for draft in drafts]
 
 
 def _new_limits(change: Change, targets: Sequence[Target], drafts: Iterable[_Draft]) -> _Limits:

@@ -3,19 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A drop-in for all units with a prefix, and the units of that prefix that run now. Private. Pure.
 
-The drop-in is for units yet to come, and its next daemon-reload hands it to those that run, too (observed with 252).
-What a unit was told itself, as a container's limit was by its engine, stands behind the prefix's and holds.
+The drop-in is for units yet to come, and its next daemon-reload hands it to those that run, too (observed with 252). It
+comes behind a unit's own file. What a drop-in behind it sets, as an engine does for a container's limit, holds.
 """
 
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from . import risks
-from .model import LIMITS, PROTECTIONS, Change, Risk, Target
+from .model import SIZES, Change, Risk, Target
 
 # A change of these outcomes holds against the prefix's.
 _HOLDING = ("planned", "pending", "unchanged")
-# The value of a setting that nobody has set. Of others the kernel does not tell whose they are.
-_UNSET: Dict[str, Any] = dict(dict.fromkeys(LIMITS), **dict.fromkeys(PROTECTIONS, 0))
 
 
 class Reached(NamedTuple):
@@ -30,12 +28,13 @@ def reached(change: Change, targets: Iterable[Target], changes: Iterable[Change]
 
     :arg changes: those of all targets: what one of them gives a unit itself holds for it.
     """
-    wanted = {step.setting: step.wanted for step in change.steps if step.changes}
+    wanted = {step.setting: step.wanted for step in change.steps if step.changes and step.ability.live}
     if not wanted:
         return []
-    told = {each.target.path: [step.setting for step in each.steps] for each in changes if each.outcome in _HOLDING}
+    ruled = {each.target.path: {step.setting for step in each.steps} for each in changes if each.outcome in _HOLDING}
     running = [target for target in targets if _is_of(target, change.target.identity)]
-    found = [Reached(each, dict(_settings(change.target, each, wanted, told.get(each.path, [])))) for each in running]
+    told = [ruled.get(each.path, set()) | change.target.told.get(each.unit or "", set()) for each in running]
+    found = [Reached(target, dict(_settings(target, wanted, own))) for target, own in zip(running, told)]
     return [each for each in found if each.settings]
 
 
@@ -45,16 +44,11 @@ def _is_of(target: Target, prefix: str) -> bool:
     return target.path is not None and own_kind == kind and name.startswith(stem) and name != stem
 
 
-def _settings(
-    prefix: Target, target: Target, wanted: Mapping[str, Any], told: Sequence[str]
-) -> Iterator[Tuple[str, Any]]:
+def _settings(target: Target, wanted: Mapping[str, Any], told: AbstractSet[str]) -> Iterator[Tuple[str, Any]]:
+    """What is wanted and changes something here: the unit was not told it, and its kernel has such a setting."""
     for setting, value in wanted.items():
-        if setting in _UNSET and setting in target.effective:
-            now = target.effective[setting]
-            free = now == _UNSET[setting] or now == prefix.stored.get(setting, _UNSET[setting])
-        else:
-            now, free = target.effective.get(setting), setting not in _UNSET
-        if free and setting not in told and now != value:
+        known = setting in target.effective or setting not in SIZES
+        if known and setting not in told and target.effective.get(setting) != value:
             yield setting, value
 
 

@@ -244,7 +244,7 @@ HANGS = (
 @pytest.mark.parametrize("hung", [WEB, WEB + "/init.scope"])
 def test_a_workload_that_hangs_because_nobody_may_be_killed(tmp_path, hung):
     machine = Machine(tmp_path, 1)
-    for path in {WEB, hung}:
+    for path in sorted({WEB, hung}):
         machine.cgroup(path)
     file = machine.folder(hung) + "/memory.oom_control"
     machine.write(file, OFF.format(0))

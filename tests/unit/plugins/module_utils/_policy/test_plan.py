@@ -653,10 +653,11 @@ def test_a_drop_in_for_units_to_come_adds_nothing():
 UNLIMITED = {"memory_max": None, "memory_high": None, "memory_min": 0, "oom_group": False}
 
 
-def planned_for_all(settings, *targets, others=(), **options):
+def planned_for_all(settings, *targets, others=(), told=None, **options):
     """The plan of one rule for docker-.scope, which comes last among the targets, and other rules before it."""
     listed = list(others) + [dict({"name": "all", "match": {"unit": "docker-.scope"}}, **settings)]
-    return plan.plan(rules.check(listed, None), list(targets) + [make.prefix()], GIB_16, **options)
+    prefix = make.prefix(told=told or {}, abilities={"oom_score_adjust": make.LATER})
+    return plan.plan(rules.check(listed, None), list(targets) + [prefix], GIB_16, **options)
 
 
 def risks_for_all(settings, *targets, **options):
@@ -684,7 +685,8 @@ def test_of_many_units_one_is_named():
     "unit, effective, names",
     [
         ({}, UNLIMITED, ["below_peak"]),
-        ({}, dict(UNLIMITED, memory_max=500 * MIB), []),  # it was told that itself
+        ({}, dict(UNLIMITED, memory_max=500 * MIB), ["below_peak"]),  # by its unit's own file, before the drop-in
+        ({}, dict(UNLIMITED, memory_max=400 * MIB), []),
         ({"unit": "libpod-1.scope"}, UNLIMITED, []),
         ({"unit": "docker-1.service"}, UNLIMITED, []),
         ({"unit": "docker-.scope"}, UNLIMITED, []),
@@ -697,12 +699,21 @@ def test_whom_a_prefix_reaches(unit, effective, names):
     assert risks_for_all({"memory_max": "400M"}, running) == names
 
 
-def test_what_came_from_the_prefix_itself_is_changed_with_it():
+def test_what_a_unit_was_told_itself_holds():
     running = make.scope(effective=dict(UNLIMITED, memory_max=500 * MIB), usage=make.usage(1, 450 * MIB))
-    all_of_it = make.prefix(stored={"memory_max": 500 * MIB})
-    policy = rules.check([{"name": "all", "match": {"unit": "docker-.scope"}, "memory_max": "400M"}], None)
-    (found,) = plan.plan(policy, [running, all_of_it], GIB_16).changes
-    assert [risk.name for risk in found.risks] == ["below_peak"]
+    keep = {"name": "keep", "match": {"engine": "docker"}, "exempt": True}
+    told = {running.unit: frozenset(["memory_max"])}
+    assert risks_for_all({"memory_max": "400M"}, running, told=told) == []
+    assert risks_for_all({"memory_max": "400M"}, running, others=[keep], told=told) == []
+    assert risks_for_all({"memory_high": "1M"}, running, others=[keep], told=told) == ["exempt_included"]
+
+
+def test_a_unit_whose_own_limit_is_refused_is_reached():
+    own = {"name": "own", "match": {"engine": "docker"}, "memory_max": "18G"}
+    running = make.scope(effective=UNLIMITED, usage=make.usage(GIB, GIB))
+    found = planned_for_all({"memory_max": "100M"}, running, others=[own])
+    assert outcomes(found) == ["refused", "refused"]
+    assert [risk.name for risk in found.changes[1].risks] == ["below_usage", "below_peak"]
 
 
 def test_what_another_rule_gives_a_unit_holds_for_it():
@@ -727,6 +738,7 @@ def test_the_limits_of_all_units_of_a_prefix_add_up():
         ({"oom_policy": "kill"}, ["exempt_included"]),
         ({"memory_max": "max"}, []),  # it has none
         ({"memory_min": "0"}, []),
+        ({"oom_score_adjust": 100}, []),  # only its next start would have it
     ],
 )
 def test_who_is_exempt_is_not_reached_by_a_prefix(settings, names):
