@@ -81,7 +81,7 @@ options:
     description:
       - With O(state=rolled_back), roll the last run back only if it is another one than this, which was the last one
         before (RV(last_run)). Empty where there was none. So nothing older is undone after a task that died before it
-        could say which run it had begun. A run that still goes on is waited for.
+        could say which run it had begun. A run that still goes on is waited for, also somebody else's.
     type: str
   window:
     description: Seconds that O(state=verified) watches, from 0 to 86400.
@@ -373,7 +373,9 @@ def act(host, params, check_mode):
 
 
 def main():
-    module = AnsibleModule(argument_spec=POLICY_SPEC, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=POLICY_SPEC, mutually_exclusive=[("run", "newer_than")], supports_check_mode=True
+    )
     params = module.params
     try:
         answer = act(run.Host(), params, module.check_mode)

@@ -46,7 +46,7 @@ options:
     description:
       - What to trace with. V(auto) takes the first one that works, in the order of this list.
       - V(bpftrace) runs a program of this collection, which alone knows the cgroup of the victim and of the limit from
-        the kernel, or, on a kernel without BTF, the C(oomkill.bt) that came with bpftrace.
+        the kernel, or, where it has no BTF or the program does not run, the C(oomkill.bt) that came with bpftrace.
       - V(libbpf) is C(oomkill) of libbpf-tools, V(bcc) that of bcc, C(oomkill-bpfcc) in Debian and Ubuntu.
       - V(tracefs) is the kernel's own tracepoint C(oom:mark_victim), in an ftrace instance of its own. It needs Linux
         4.15 and no package. It alone sees every process of a C(memory.oom.group). Kernels since 6.9, and those of
@@ -233,7 +233,7 @@ coverage:
       description: Kills that the kernel counted meanwhile. Null before Linux 4.13.
       type: int
       sample: 2
-    kills_lost: {description: "Kills that the backend says it lost, at least.", type: int, sample: 0}
+    kills_lost: {description: "Kills of which the backend says it lost something, at least.", type: int, sample: 0}
     kills_untraced: {description: Kills that were counted and not traced., type: int, sample: 0}
     events_total: {description: Events before they were filtered and cut., type: int, sample: 2}
     events_filtered: {description: Events that are in none of O(cgroups)., type: int, sample: 0}

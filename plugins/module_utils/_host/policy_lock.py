@@ -51,6 +51,8 @@ def _take(descriptor: int, store: Store, seconds: float) -> None:
                         os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown", seconds
                     )
                 ) from None
+        except OSError as error:  # a file system without locks
+            raise unwritable(path_of(store, "lock"), error) from error
         time.sleep(_POLL_SECONDS)
 
 

@@ -4,11 +4,13 @@
 """The way back: a recorded run is undone, the latest change first, and the kernel is read. Private."""
 
 import contextlib
+import fnmatch
 import functools
+import re
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .._policy import risks
-from .._policy.model import Ability, Change, Step, Survives, Target, Usage
+from .._policy.model import Ability, Change, Risk, Step, Survives, Target, Usage
 from .._policy.wording import listed
 from . import policy_kernel, policy_lock, policy_record, run
 from . import policy_work as work
@@ -55,7 +57,7 @@ def _undoing(host: run.Host, runs: Sequence[Run], wanted: Wanted) -> Tuple[Optio
     _check_newer(runs, found)
     undoable = [entry for _number, entry in found.undoable()]
     cgroups = work.cgroups_by_path(host, policy_kernel.RECLAIMABLE) if undoable else {}
-    changes = [_reverse(entry, cgroups.get(entry.path), wanted.force) for entry in _merged(undoable)]
+    changes = [_reverse(entry, cgroups, wanted.force) for entry in _merged(undoable)]
     failure = work.refusal(changes)
     changed = not failure and any(change.outcome == "planned" for change in changes)
     return found, Answer(changes, changed=changed, failure=failure, run=found.id, interrupted=interrupted(runs))
@@ -92,15 +94,15 @@ def _merged(undoable: Sequence[Entry]) -> List[Entry]:
     return list(found.values())
 
 
-def _reverse(entry: Entry, cgroup: Optional[Dict[str, Any]], force: Sequence[str]) -> Change:
-    """A recorded change, the other way round.
+_Cgroups = Mapping[Optional[str], Dict[str, Any]]
 
-    :arg cgroup: as it is now; None: it is gone, or the entry is for a prefix, which has none.
-    """
+
+def _reverse(entry: Entry, cgroups: _Cgroups, force: Sequence[str]) -> Change:
+    """A recorded change, the other way round; ``cgroups`` are those of the host as they are now."""
+    cgroup = cgroups.get(entry.path)
     target = _target(entry, cgroup)
     steps = tuple(_step(target, setting, row) for setting, row in entry.settings.items())
-    # To be above the peak of what is watched is the policy's concern. What is in use now would be killed.
-    found = tuple(risk for risk in risks.of_change(target, steps, force) if risk.name == _BELOW_USAGE)
+    found = next(filter(None, (_below_usage(each, steps, force) for each in _reached(entry, target, cgroups))), ())
     change = Change(target, entry.rule, steps, found, (), "planned", " ".join([_GETS_BACK] + _drift(steps)))
     if any(not risk.forced for risk in found):
         said = [_WOULD_GET_BACK] + [risk.message for risk in found] + _drift(steps) + [_FORCE_IT]
@@ -108,6 +110,19 @@ def _reverse(entry: Entry, cgroup: Optional[Dict[str, Any]], force: Sequence[str
     if cgroup is None and entry.path is not None and entry.manager != _KEEPS_FILES:
         return change._replace(outcome="vanished", message=_HAS_ENDED)
     return change
+
+
+def _reached(entry: Entry, target: Target, cgroups: _Cgroups) -> List[Target]:
+    """The target itself; of a prefix the units that run."""
+    if entry.path is not None:
+        return [target]
+    pattern = re.compile(fnmatch.translate("*/{0}?*.{2}".format(*entry.identity.rpartition("."))))
+    return [_target(entry, cgroup) for path, cgroup in cgroups.items() if path and pattern.match(path)]
+
+
+def _below_usage(target: Target, steps: Sequence[Step], force: Sequence[str]) -> Tuple[Risk, ...]:
+    """What is in use now would be killed. To be above the peak of what is watched is the policy's concern."""
+    return tuple(risk for risk in risks.of_change(target, steps, force) if risk.name == _BELOW_USAGE)
 
 
 _BELOW_USAGE = "below_usage"

@@ -59,10 +59,11 @@ def watch(
     places = list(_places(host, trees, found))
     deaths = _Kills(host, found, places, tools)
     stalls = _Stalls(host, trees, places)
+    hangs = _Hangs(places)
     began = tools.clock()
     while True:
         left = began + seconds - tools.clock()
-        violations = deaths.look(left <= 0) + stalls.look(tools.clock(), left <= 0, most_pressure) + _hangs(places)
+        violations = deaths.look(left <= 0) + stalls.look(tools.clock(), left <= 0, most_pressure) + hangs.look()
         if violations or left <= 0:
             break
         tools.sleep(min(_POLL_SECONDS, left))
@@ -249,13 +250,22 @@ def _violation(place: Optional[_Place], kind: str, message: str) -> Dict[str, An
 # --- hangs ----------------------------------------------------------------------------------------------------------
 
 
-def _hangs(places: Sequence[_Place]) -> List[Dict[str, Any]]:
+class _Hangs:
     """Workloads with processes that wait at a limit where the kernel may kill nobody, as v1 can be told.
 
-    Nothing else tells of them: no kill is counted, and v1 measures no pressure of a cgroup.
+    Nothing else tells of them: no kill is counted, and v1 measures no pressure of a cgroup. Who switches the killer off
+    may see to it himself, in a moment: only what is seen twice is a hang.
     """
-    found = ((place, _hung(place)) for place in places if place.tree.version == 1)
-    return [_violation(place, "hang", _HANGS.format(place.entry.label, path)) for place, path in found if path]
+
+    def __init__(self, places: Sequence[_Place]) -> None:
+        self._places = [place for place in places if place.tree.version == 1]
+        self._before: Set[str] = set()
+
+    def look(self) -> List[Dict[str, Any]]:
+        found = [(place, path) for place, path in zip(self._places, map(_hung, self._places)) if path]
+        before, self._before = self._before, {path for _place, path in found}
+        again = ((place, path) for place, path in found if path in before)
+        return [_violation(place, "hang", _HANGS.format(place.entry.label, path)) for place, path in again]
 
 
 _HANGS = (

@@ -44,9 +44,9 @@ _NOT_FOR_TOOLS = ("PYTHONPATH", "PYTHONHOME")
 class Way(NamedTuple):
     """One way to start a tool: its command, how it prints, and how many of _PROBES it holds open when it is attached.
 
-    Those tools that say so before they are: bcc's attaches (one perf event), says so, and then opens its buffers (one
-    for each processor); bpftrace runs BEGIN, which says so in oomkill.bt, before it attaches. 0: its word is enough.
-    libbpf's attaches, opens its buffers, and says so; it is looked at all the same.
+    bcc's attaches (one perf event), says so, and then opens its buffers (one for each processor); libbpf's attaches,
+    opens its buffers, and says so; it is looked at all the same. 0: its word is enough. bpftrace runs BEGIN, which
+    says so in oomkill.bt, before it attaches, and prints what BEGIN said behind that.
     """
 
     argv: Sequence[str]
@@ -90,7 +90,7 @@ def bpftrace(host: run.Host) -> List[Way]:
         ways.append(Way(start + ["-e", text], traces.PROGRAM, _STRLEN, 0))
     shipped = first(host, _OOMKILL_BT)
     if shipped is not None:
-        ways.append(Way(start + [shipped], traces.BPFTRACE, {}, 1))
+        ways.append(Way(start + [shipped], traces.BPFTRACE, {}, 0))
     if not ways:
         raise UnavailableError(
             "The kernel has no BTF ({0}), and bpftrace came without {1}.".format(_BTF, _OOMKILL_BT.names[0])

@@ -21,13 +21,15 @@ def same_numbers(host: run.Host) -> bool:
         return False
 
 
-def witness(host: run.Host, kill: traces.Kill, boot_id: Optional[str], numbers: bool = True) -> traces.Kill:
+def witness(host: run.Host, kill: traces.Kill, boot_id: Optional[str], same: bool) -> traces.Kill:
     """The kill with what the host says at this moment: the victim has its cgroup until its parent collects it.
+
+    :arg same: whether /proc has the numbers that the tracers have (``same_numbers``).
 
     A backend that names a thread gets its process's number, which is what the kernel logs.
     """
     told: Dict[str, Any] = {"time": time.time(), "boot_id": boot_id}
-    if numbers:
+    if same:
         folder = "/proc/{0}/".format(kill.victim_pid)
         if kill.victim_cgroup is None:
             text = run.read_text(host, folder + "cgroup")  # before the state: who exits never comes back

@@ -9,8 +9,9 @@ holds many of them. A rule for ``docker-.scope``, with no other condition, is fo
 with that prefix have, also those yet to come: a target without a cgroup.
 """
 
+import itertools
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import checks, sizes
 from . import conditions as _conditions
@@ -79,7 +80,21 @@ def check(rules: Any, default: Any) -> Policy:
                     number, first, found[-1].name
                 )
             )
+    _check_overlap([rule for rule in found if rule.prefix])
     return Policy(tuple(found), _default(default))
+
+
+def _check_overlap(found: Sequence[Rule]) -> None:
+    """No prefix begins with another one: of two drop-ins of one name systemd reads the longer prefix's alone."""
+    for short, long in itertools.permutations(found, 2):
+        (stem, _dot, kind), (longer, _dot, other) = (str(rule.prefix).rpartition(".") for rule in (short, long))
+        if kind == other and longer.startswith(stem) and longer != stem:
+            raise PolicyError(
+                "Rule {0} is for {1}, and rule {2} for {3}; systemd would read only {3} of the two for a unit of both. "
+                "Write one of them for the units that run now, as {4}.".format(
+                    short.name, short.prefix, long.name, long.prefix, str(long.prefix).replace("-.", "-*.")
+                )
+            )
 
 
 def _default(default: Any) -> Optional[Rule]:

@@ -19,6 +19,7 @@ from ansible_collections.oom.forensics.plugins.module_utils._host import (
     policy_record,
     policy_rollback,
     policy_watch,
+    policy_work,
 )
 from ansible_collections.oom.forensics.plugins.module_utils._host.policy_record import RecordError
 from ansible_collections.oom.forensics.plugins.module_utils._host.policy_work import PolicyFailure
@@ -444,6 +445,22 @@ def test_a_rollback_below_what_is_in_use_is_refused_as_a_whole(lab):
         assert (answer.changed, limits(lab)) == (False, [str(64 * MIB)] * 3)
     assert rolled_back(lab, force=("below_usage",)).changed is True
     assert limits(lab) == [str(32 * MIB), "max", "max"]
+
+
+def test_a_rollback_of_a_prefix_asks_what_its_units_use(lab, monkeypatch):
+    monkeypatch.setitem(policy_work.MANAGERS, "systemd", lab.engine)
+    with policy_lock.locked(lab.store, 0):
+        writer = policy_record.begin(lab.store)
+    row = {"before": 32 * MIB, "wanted": 64 * MIB, "expression": "64M", "live": True}
+    names = {"manager": "systemd", "identity": "lab-.scope", "label": "lab-.scope", "rule": "all", "who": {}}
+    entry = policy_record.Entry(path=None, before={"name": "web1"}, settings={"memory_max": row}, kills=None, **names)
+    writer.closed(writer.opened(entry), "done")
+    writer.ended("finished")
+    assert rolled_back(lab, check=True).failure is None
+    for file, text in {"memory.current": 40 * MIB, "memory.max": 64 * MIB}.items():
+        lab.put("/sys/fs/cgroup/system.slice/lab-1.scope/" + file, "{0}\n".format(text))
+    assert "memory_max of 32 MiB is below the 40 MiB that it uses" in rolled_back(lab).failure
+    assert rolled_back(lab, check=True, force=("below_usage",)).failure is None
 
 
 def test_what_somebody_has_changed_since_is_told(lab):

@@ -52,6 +52,18 @@ def test_what_a_drop_in_sets():
     assert found == {"MemoryMax": "32M", "MemoryHigh": "", "Description": "a=b"}
 
 
+def test_what_is_set_behind_a_prefix_whoever_set_it(tmp_path):
+    folder = "/run/systemd/transient/docker-1.scope.d"
+    paths = [
+        put(tmp_path, folder + "/05-first.conf", "MemoryMin=1"),
+        put(tmp_path, "/etc/systemd/system/docker-.scope.d/10-oom-forensics.conf", "MemoryHigh=2"),
+        put(tmp_path, folder + "/50-MemoryMax.conf", "MemoryMax=3"),
+        put(tmp_path, "/etc/systemd/system/docker-1.scope.d/50-oom-forensics.conf", "OOMPolicy=kill"),
+    ]
+    found = policy_dropins.behind(run.Host(str(tmp_path)), "docker-.scope", paths, lasting=True)
+    assert found == {"MemoryMax", "OOMPolicy"}
+
+
 def test_what_is_read_later(tmp_path):
     paths = [
         put(tmp_path, FOLDER + "/40-first.conf", "MemoryMax=1"),

@@ -252,7 +252,17 @@ def test_a_workload_that_hangs_because_nobody_may_be_killed(tmp_path, hung):
     result = machine.watch([entry()])
     assert messages(result) == [HANGS.format(hung)]
     row = result["violations"][0]
-    assert (row["kind"], row["label"], row["path"], result["seconds"]) == ("hang", "docker web-1", WEB, 4)
+    assert (row["kind"], row["label"], row["path"], result["seconds"]) == ("hang", "docker web-1", WEB, 5)
+
+
+def test_somebody_who_lets_the_waiting_go_on_in_a_moment(tmp_path):
+    machine = Machine(tmp_path, 1)
+    machine.cgroup(WEB)
+    file = machine.folder(WEB) + "/memory.oom_control"
+    machine.write(file, OFF.format(0))
+    machine.script[104.0] = lambda: machine.write(file, OFF.format(1))
+    machine.script[105.0] = lambda: machine.write(file, OFF.format(0))
+    assert messages(machine.watch([entry()])) == []
 
 
 @pytest.mark.parametrize("control", [OFF.format(0), WAITS.format(0)])

@@ -451,7 +451,7 @@ EXITS = 0x40040C
 )
 def test_cgroup_of_a_victim_that_exits(tmp_path, lines, flags, expected):
     host = tree(tmp_path, proc__12__cgroup=lines, proc__12__stat=STAT % flags)
-    assert tracer_witness.witness(host, traces.Kill(backend="bcc", victim_pid=12), "b").victim_cgroup == expected
+    assert tracer_witness.witness(host, traces.Kill(backend="bcc", victim_pid=12), "b", True).victim_cgroup == expected
 
 
 def test_cgroup_of_a_zombie():
@@ -462,7 +462,7 @@ def test_cgroup_of_a_zombie():
         os._exit(0)
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        seen = tracer_witness.witness(run.Host(), traces.Kill(backend="bcc", victim_pid=pid), "b").victim_cgroup
+        seen = tracer_witness.witness(run.Host(), traces.Kill(backend="bcc", victim_pid=pid), "b", True).victim_cgroup
     finally:
         os.waitpid(pid, 0)
     version_1 = any("memory" in line.split(":")[1].split(",") for line in lines)
@@ -480,12 +480,12 @@ def test_witness(tmp_path):
         proc__loadavg=b"0.10 0.20 0.30 1/100 12\n",
     )
     kill = traces.Kill(backend="tracefs", victim_pid=12, trigger_pid=7)
-    seen = tracer_witness.witness(host, kill, "b")
+    seen = tracer_witness.witness(host, kill, "b", True)
     assert (seen.victim_pid, seen.victim_cgroup, seen.victim_comm) == (10, "/m", "x \udcff")
     assert (seen.trigger_comm, seen.loadavg, seen.boot_id) == ("seven", "0.10 0.20 0.30 1/100 12", "b")
-    blind = tracer_witness.witness(host, kill, "b", numbers=False)
+    blind = tracer_witness.witness(host, kill, "b", False)
     assert (blind.victim_pid, blind.victim_cgroup, blind.trigger_comm) == (12, None, None)
-    known = tracer_witness.witness(host, kill._replace(victim_cgroup="/known", loadavg="1 1 1 1/1 1"), "b")
+    known = tracer_witness.witness(host, kill._replace(victim_cgroup="/known", loadavg="1 1 1 1/1 1"), "b", True)
     assert (known.victim_cgroup, known.loadavg) == ("/known", "1 1 1 1/1 1")
 
 

@@ -194,6 +194,24 @@ def test_prefixes():
     assert policy.prefixes == ("docker-.scope", "libpod-.scope")
 
 
+@pytest.mark.parametrize("units", [("web-.service", "web-blue-.service"), ("web-blue-.service", "web-.service")])
+def test_no_prefix_begins_with_another_one(units):
+    listed = [{"name": unit, "match": {"unit": unit}, "memory_max": "1G"} for unit in units]
+    with pytest.raises(model.PolicyError) as caught:
+        rules.check(listed, None)
+    assert str(caught.value) == (
+        "Rule web-.service is for web-.service, and rule web-blue-.service for web-blue-.service; systemd would read "
+        "only web-blue-.service of the two for a unit of both. Write one of them for the units that run now, as "
+        "web-blue-*.service."
+    )
+
+
+def test_prefixes_of_other_types_and_names_go_together():
+    units = ("web-.service", "web-.scope", "webs-.service", "web-.service")
+    listed = [{"name": str(each), "match": {"unit": unit}, "memory_max": "1G"} for each, unit in enumerate(units)]
+    assert len(rules.check(listed, None).rules) == 4
+
+
 def test_a_prefix_is_for_its_drop_in_only():
     scope = make.target("/system.slice/docker-" + make.CID + ".scope", unit="docker-" + make.CID + ".scope")
     policy = checked(
