@@ -332,7 +332,7 @@ def main():
             host, module.params, lambda name: module.log("Tracing OOM kills with {0}.".format(name))
         )
     except tracers.TraceError as error:
-        module.fail_json(msg=str(error), backends=error.attempts, events=[], cleaned_up=True)
+        module.fail_json(msg=str(error), backends=error.attempts, events=[], cleaned_up=not error.left)
     result = shape_result(host, module.params, outcome, kills, printed)
     warn(module, outcome)
     failure = FAILURES.get(outcome["ended_by"])

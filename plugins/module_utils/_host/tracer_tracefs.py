@@ -8,7 +8,7 @@ Needs no package. Whoever else uses ftrace on the host is not disturbed and does
 
 import ctypes
 import os
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, Optional, Sequence, Tuple
 
 from .._oom import traces
 from . import run
@@ -41,7 +41,11 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 
 
 class UnavailableError(Exception):
-    """A backend cannot be used here. The message says why, as a sentence."""
+    """A backend cannot be used here. The message says why, as a sentence; ``left`` is what could not be taken away."""
+
+    def __init__(self, message: str, left: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.left = list(left)
 
 
 def mounted(host: run.Host) -> Optional[str]:

@@ -62,12 +62,13 @@ class Hooks(NamedTuple):
 class TraceError(Exception):
     """Nothing is traced: no backend works here, or ``ready_path`` cannot be made.
 
-    ``attempts`` is what trace() returns under this name.
+    ``attempts`` and ``left`` are what trace() returns under these names.
     """
 
-    def __init__(self, message: str, attempts: List[Dict[str, Any]]) -> None:
+    def __init__(self, message: str, attempts: List[Dict[str, Any]], left: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.attempts = attempts
+        self.left = list(left)
 
 
 class _Attached(NamedTuple):
@@ -164,18 +165,20 @@ def _attempt(name: str) -> Dict[str, Any]:
 
 
 def _attach(host: run.Host, request: Request, name: str, ends: _Ends) -> _Attached:
-    """Start a backend and wait until it is attached. Raises UnavailableError, with nothing left behind."""
+    """Start a backend and wait until it is attached. Raises UnavailableError with what could not be taken away."""
     if name == "tracefs":
         return _attach_tracefs(host)
-    reasons = []
+    reasons: List[str] = []
+    left: List[str] = []
     for way in _TOOLS[name](host):
         try:
             return _attach_tool(host, request, name, way, ends)
         except UnavailableError as error:
             reasons.append(str(error))
+            left.extend(error.left)
             if ends.why():
                 break
-    raise UnavailableError(" ".join(dict.fromkeys(reasons)))
+    raise UnavailableError(" ".join(dict.fromkeys(reasons)), left)
 
 
 def _attach_tracefs(host: run.Host) -> _Attached:
@@ -184,9 +187,8 @@ def _attach_tracefs(host: run.Host) -> _Attached:
     keeper = Keeper(place)
     try:
         instance = tracefs.Instance(place, keeper)
-    except UnavailableError:
-        keeper.take_away()
-        raise
+    except UnavailableError as error:
+        raise UnavailableError(str(error), keeper.take_away()) from error
     return _Attached("tracefs", instance, traces.Reader("tracefs", shape), keeper)
 
 
@@ -194,9 +196,8 @@ def _attach_tool(host: run.Host, request: Request, name: str, way: tools.Way, en
     keeper = Keeper(tracefs.mounted(host))
     try:
         tool = tools.Tool(way, keeper)
-    except UnavailableError:
-        keeper.take_away()
-        raise
+    except UnavailableError as error:
+        raise UnavailableError(str(error), keeper.take_away()) from error
     reader = traces.Reader(name, way.shape)
     early: List[traces.Kill] = []
     attached = _Attached(name, tool, reader, keeper, early)
@@ -212,10 +213,10 @@ def _attach_tool(host: run.Host, request: Request, name: str, way: tools.Way, en
     if works:
         return attached
     late = time.monotonic() >= deadline
-    keeper.take_away()
+    left = keeper.take_away()
     why = _too_late(request, reader, tool) if late else tool.why()
     tool.close()
-    raise UnavailableError("{0} did not attach: {1}.".format(_shown(way), why))
+    raise UnavailableError("{0} did not attach: {1}.".format(_shown(way), why), left)
 
 
 def _too_late(request: Request, reader: traces.Reader, tool: tools.Tool) -> str:
@@ -263,7 +264,7 @@ def trace(host: run.Host, request: Request, hooks: Hooks) -> Dict[str, Any]:
         ``connection``, ``tracer``), ``signal``, ``error`` (why the tracer ended), ``lost`` (kills that the backend says
         it lost), ``counter_before`` and ``counter_after`` (the kernel's), ``oom_score_adj`` (of the tracer),
         ``left`` (what could not be taken away).
-    :raises TraceError: no backend could be attached, or ``ready_path`` cannot be made; nothing is left behind.
+    :raises TraceError: no backend could be attached, or ``ready_path`` cannot be made.
     """
     refusal = _refusal(request.ready_path)
     if refusal:
@@ -272,7 +273,7 @@ def trace(host: run.Host, request: Request, hooks: Hooks) -> Dict[str, Any]:
     protected = _protect(score)
     ends = _Ends(request.connection)
     try:
-        attached, attempts = _first_that_works(host, request, ends)
+        attached, attempts, left_before = _first_that_works(host, request, ends)
         began = time.monotonic()
         result = {
             "backend": attached.name,
@@ -285,15 +286,17 @@ def trace(host: run.Host, request: Request, hooks: Hooks) -> Dict[str, Any]:
         try:
             _hurry(attached)
             error = attached.keeper.file(request.ready_path) if request.ready_path else None
-            if error:
-                raise TraceError(_not_made(request.ready_path, run.reason(error)), attempts)
-            hooks.started(attached.name)
-            ended_by = _follow(host, request, hooks, attached, ends, began)
-            source = attached.source
-            result["error"] = source.why() if ended_by == "tracer" and isinstance(source, tools.Tool) else None
+            if error is None:
+                hooks.started(attached.name)
+                ended_by = _follow(host, request, hooks, attached, ends, began)
+                source = attached.source
+                result["error"] = source.why() if ended_by == "tracer" and isinstance(source, tools.Tool) else None
         finally:
             _no_hurry()
             left, lost = _detach(attached)
+            left = left_before + left
+        if error is not None:
+            raise TraceError(_not_made(request.ready_path, run.reason(error)), attempts, left)
         result.update(ended_by=ended_by, signal=ends.signal, ended_at=time.time(), lost=lost, left=left)
         result["counter_after"] = counters.oom_kill(host)
         return result
@@ -322,22 +325,27 @@ def _attempts(request: Request) -> List[Dict[str, Any]]:
     return [_attempt(name) for name in (BACKENDS if request.backend == AUTO else (request.backend,))]
 
 
-def _first_that_works(host: run.Host, request: Request, ends: _Ends) -> Tuple[_Attached, List[Dict[str, Any]]]:
+def _first_that_works(
+    host: run.Host, request: Request, ends: _Ends
+) -> Tuple[_Attached, List[Dict[str, Any]], List[str]]:
+    """The first backend that can be attached, a row for each, and what those that could not have left."""
     attempts = _attempts(request)
+    left: List[str] = []
     for attempt in attempts:
         if ends.why():
-            raise TraceError(_TOO_EARLY, attempts)
+            raise TraceError(_TOO_EARLY, attempts, left)
         began = time.monotonic()
         try:
             attached = _attach(host, request, attempt["backend"], ends)
         except UnavailableError as error:
             attempt.update(state="unavailable", reason=str(error))
+            left.extend(error.left)
         else:
             attempt["state"] = "attached"
-            return attached, attempts
+            return attached, attempts, left
         finally:
             attempt["seconds"] = round(time.monotonic() - began, 3)
-    raise TraceError(_TOO_EARLY if ends.why() else _none_works(attempts), attempts)
+    raise TraceError(_TOO_EARLY if ends.why() else _none_works(attempts), attempts, left)
 
 
 _TOO_EARLY = "The trace was ended by a signal, or its connection was lost, before a backend was attached."

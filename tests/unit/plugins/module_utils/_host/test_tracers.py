@@ -469,6 +469,16 @@ def test_cgroup_of_a_zombie():
     assert seen == (None if version_1 else lines[-1].split("::")[1])
 
 
+def test_what_a_backend_leaves_that_could_not_be_attached_is_told(monkeypatch):
+    def fails(host, request, name, ends):
+        raise tracers.UnavailableError("{0} does not work.".format(name), ["the probe of {0}".format(name)])
+
+    monkeypatch.setattr(tracers, "_attach", fails)
+    with pytest.raises(tracers.TraceError) as caught:
+        tracers.trace(run.Host(), tracers.Request(backend="bcc", connection=False), tracers.Hooks(print, bool))
+    assert caught.value.left == ["the probe of bcc"]
+
+
 def test_witness(tmp_path):
     host = tree(
         tmp_path,
