@@ -268,19 +268,13 @@ FAILURES = {
 
 def run_trace(host, params, log):
     """Trace as the options say. Returns what tracers.trace does, the kills, and what the kernel printed meanwhile."""
-    kills, matching, printed = [], [], []
-    wanted = tracer_events.Wanted(params["cgroups"])
+    seen = tracer_events.Seen(tracer_events.Wanted(params["cgroups"]), params["max_events"], MOST_EVENTS)
+    printed = []
 
     def started(name):
         log(name)
         if params["kernel_log"]:
             printed.append(kmsg.Span(host))
-
-    def seen(kill):
-        kills.append(kill)
-        if wanted.cgroup(kill.victim_cgroup, kill.limit_cgroup):
-            matching.append(kill)
-        return len(matching) >= params["max_events"] or len(kills) >= MOST_EVENTS
 
     request = tracers.Request(
         backend=params["backend"],
@@ -291,7 +285,7 @@ def run_trace(host, params, log):
     outcome = tracers.trace(host, request, tracers.Hooks(started, seen))
     for span in printed:
         span.end()
-    return outcome, kills, printed[0] if printed else None
+    return outcome, seen.kills, printed[0] if printed else None
 
 
 def shape_result(host, params, outcome, kills, printed):

@@ -28,6 +28,23 @@ class Wanted(NamedTuple):
         return any(fnmatch.fnmatchcase(path, pattern) for path in paths if path for pattern in self.cgroups)
 
 
+class Seen:
+    """The kills of a trace, as they come; the answer to each is whether that was the last one.
+
+    :ivar kills: all of them.
+    """
+
+    def __init__(self, wanted: Wanted, most_wanted: int, most: int) -> None:
+        self.kills: List[traces.Kill] = []
+        self._wanted, self._most_wanted, self._most = wanted, most_wanted, most
+        self._matching = 0
+
+    def __call__(self, kill: traces.Kill) -> bool:
+        self.kills.append(kill)
+        self._matching += self._wanted.cgroup(kill.victim_cgroup, kill.limit_cgroup)
+        return self._matching >= self._most_wanted or len(self.kills) >= self._most
+
+
 def known(host: run.Host) -> Context:
     """What this host says of itself, for events that happen on it now."""
     boot_time, error = counters.boot_time(host)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 import pytest
+from ansible_collections.oom.forensics.plugins.module_utils import _trace_options
 from ansible_collections.oom.forensics.plugins.module_utils._host import (
     collect,
     journal,
@@ -258,3 +259,18 @@ def test_collected_events_have_what_the_service_saw():
     assert [one["source"] for one in event["origins"]] == ["journal", "trace"]
     assert [about["source"] for about in found["coverage"]["companions"]][-1] == "trace"
     assert found["coverage"]["events_total"] == found["coverage"]["events_returned"] == 1
+
+
+@pytest.mark.parametrize("matching,last", [(0, 10), (3, 3)])
+def test_how_many_kills_end_a_trace(matching, last):
+    """Of those that are asked for the number that is, of all the most that are kept."""
+    seen = tracer_events.Seen(tracer_events.Wanted(["/asked"]), 3, 10)
+    cgroups = ["/asked" if number < matching else "/other" for number in range(20)]
+    ends = [seen(KILL._replace(victim_cgroup=cgroup)) for cgroup in cgroups[:last]]
+    assert ends == [False] * (last - 1) + [True]
+    assert len(seen.kills) == last
+
+
+def test_the_most_kills_of_a_trace_are_documented():
+    page = (CHECKOUT / "plugins/modules/oom_trace.py").read_text(encoding="utf-8")
+    assert "After {0} kills it ends in any case".format(_trace_options.MOST_EVENTS) in page
