@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import stat
 import statistics
 import subprocess
@@ -124,6 +125,7 @@ def main():
     options = arguments.parse_args()
     if engines.why_not("docker"):
         raise SystemExit(engines.why_not("docker"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the containers are removed
     with engines.docker() as docker, tempfile.TemporaryDirectory() as folder:
         names = ["bench-{0}".format(number) for number in range(options.containers)]
         measure(Bench(folder, [docker.run(name, command=COMMAND) for name in names]), options.rounds)

@@ -31,7 +31,7 @@ HUNGRY = ("sh", "-c", "while :; do if [ -e /eat ]; then rm /eat; tail /dev/zero;
 # No CAP_SYS_RESOURCE: an engine's own defaults may be above the limits that this process could never raise.
 _ULIMIT = "20000:20000"
 _PROGRAMS = {
-    "docker": ("docker", "dockerd", "containerd", "runc", "iptables"),
+    "docker": ("docker", "dockerd", "containerd", "runc", "iptables", "setpriv"),
     "podman": ("podman", "conmon", "runc"),
 }
 # What the engines leave behind where they ran for the first time.
@@ -205,7 +205,8 @@ def _dockerd(scratch):
         "--bridge": "none",
         "--default-ulimit": "nofile=" + _ULIMIT,
     }
-    argv = ["dockerd", "--iptables=false", "--ip6tables=false"]
+    # It ends with this process, however that ends: the next run would take it for the machine's own.
+    argv = ["setpriv", "--pdeathsig", "TERM", "dockerd", "--iptables=false", "--ip6tables=false"]
     argv += [word for name, value in options.items() for word in (name, str(value))]
     with (scratch / "dockerd.log").open("wb") as log:
         daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

@@ -46,9 +46,14 @@ def engine(request):
     return request.getfixturevalue(request.param)
 
 
-def targets(engine, host=HOST):
+def cgroups_of(engine, host=HOST):
+    """All cgroups but those of containers that no test made."""
     cgroups, _coverage = cgroupfs.read(host, with_stat=policy_kernel.RECLAIMABLE)
-    return MANAGERS[engine.name].targets(host, cgroups)
+    return [each for each in cgroups if each["workload"]["id"] in [None, *engine.made]]
+
+
+def targets(engine, host=HOST):
+    return MANAGERS[engine.name].targets(host, cgroups_of(engine, host))
 
 
 def target(engine, container, host=HOST):
@@ -206,7 +211,7 @@ def test_a_container_that_vanishes_before_the_change(engine):
 
 def test_a_container_that_vanishes_while_all_are_listed(engine):
     stays, goes = engine.run("stays"), engine.run("goes")
-    cgroups = list(cgroupfs.read(HOST, with_stat=policy_kernel.RECLAIMABLE)[0])
+    cgroups = cgroups_of(engine)
     engine.remove(goes)
     found, row = MANAGERS[engine.name].targets(HOST, cgroups)
     assert ([each.identity for each in found], row["error"]) == ([stays], None)
