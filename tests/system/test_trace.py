@@ -288,10 +288,11 @@ def role(tmp_path, *arguments, apply=None, **variables):
 @pytest.mark.skipif(UNIT.exists(), reason="the service is installed here")
 def test_role_leaves_what_is_not_its_own(tmp_path):
     folder = tmp_path / "lib"
-    (folder / "oom_forensics/_host").mkdir(parents=True)
+    folder.mkdir()
+    (folder / "oom_trace.py").write_text("")
     (folder / ".somebody's").write_text("precious")
     out = role(tmp_path, "--check", oom_trace_state="absent", oom_trace_folder=str(folder))
-    assert "changed=1 " in out and (folder / "oom_forensics").exists()
+    assert "changed=1 " in out and (folder / "oom_trace.py").exists()
     role(tmp_path, oom_trace_state="absent", oom_trace_folder=str(folder))
     assert [each.name for each in folder.iterdir()] == [".somebody's"]
     (folder / ".somebody's").unlink()

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tracing service of the role oom_trace: traces until it is stopped, and logs one line for each kill.
 
-The role copies this file, and those that it imports, to the host. Private to this collection.
+The role writes this file, and those that it imports, into one program. Private to this collection.
 """
 
 import argparse

@@ -6,7 +6,7 @@
 import json
 import os
 import pathlib
-import shutil
+import re
 import signal
 import socket
 import subprocess
@@ -25,7 +25,6 @@ from ansible_collections.oom.forensics.plugins.module_utils._host import (
 from ansible_collections.oom.forensics.plugins.module_utils._oom import traced, traces
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[5]
-MODULE_UTILS = CHECKOUT / "plugins/module_utils"
 BOOT = "b84f02466e78440a8a878ed0a44e5350"
 KILL = traces.Kill(
     backend="tracefs",
@@ -44,19 +43,19 @@ KILL = traces.Kill(
 )
 
 
-def service_files():
-    """The files that the role copies, read from its variables without a YAML parser (the targets' Pythons have none)."""
-    lines = (CHECKOUT / "roles/oom_trace/vars/main.yml").read_text().splitlines()
-    start = lines.index("__oom_trace_files:") + 1
-    return [line.strip()[2:] for line in lines[start:] if line.startswith("  - ")]
+def service_program():
+    """The program that the role writes, made without YAML and Jinja, which the targets' Pythons do not have."""
+    role = CHECKOUT / "roles/oom_trace"
+    names = re.findall("^  - (.+[.]py)$", (role / "vars/main.yml").read_text(), re.MULTILINE)
+    files = {name: (CHECKOUT / "plugins/module_utils" / name).read_text() for name in names}
+    before, after = re.split(r"\{\{.+\}\}", (role / "templates/oom_trace.py.j2").read_text())
+    return before + json.dumps(files) + after
 
 
 @pytest.fixture
 def service(tmp_path):
-    for name in service_files():
-        place = tmp_path / "lib/oom_forensics" / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(str(MODULE_UTILS / name), str(place))
+    alone = tmp_path / "oom_trace.py"
+    alone.write_text(service_program())
     program = tmp_path / "bin/oomkill-bpfcc"
     program.parent.mkdir()
     line = '20:00:44 Triggered by PID 7 ("apk"), OOM kill of PID 999999999 ("sh"), 4096 pages, loadavg: 0.44 0.13 0.04 4/199 4242'
@@ -67,13 +66,16 @@ def service(tmp_path):
     )
     program.chmod(0o755)
 
-    def start(script=None, **environment):
+    def start(script=None, **more):
         if script:
             program.write_text(script)
-        paths = {"PYTHONPATH": str(tmp_path / "lib"), "PATH": "{0}:{1}".format(program.parent, os.environ["PATH"])}
-        argv = [sys.executable, "-m", "oom_forensics._host.tracer_service", "--backend=bcc"]
+        path = "{0}:{1}".format(program.parent, os.environ["PATH"])
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         return subprocess.Popen(
-            argv, env=dict(os.environ, **paths, **environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, str(alone), "--backend=bcc"],
+            env=dict(environment, PATH=path, **more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     return start
