@@ -336,12 +336,9 @@ case "$*" in *update*) echo >> {0}/updates; if [ $(wc -l < {0}/updates) = 2 ]; t
 def test_a_run_that_was_killed_half_way_goes_on_and_can_be_rolled_back(docker, host):
     containers = webs(docker)
     before = limits(docker, containers)
-    host.wrap(
-        "docker",
-        AT_SECOND_UPDATE.format(
-            host.folder, 'kill -9 $PPID; "$real" "$@"; echo $? > {0}/ended; exit'.format(host.folder)
-        ),
-    )
+    # A session of its own: Ansible may end those of its workers when it ends.
+    alone = """export real; exec setsid sh -c 'kill -9 "$0"; "$real" "$@"; echo $? > {0}/ended' $PPID "$@" """
+    host.wrap("docker", AT_SECOND_UPDATE.format(host.folder, alone.format(host.folder)))
     cut = host.start({"state": "applied", "rules": [WEB]})
     output = cut.communicate(timeout=300)[0]
     assert cut.returncode != 0, output
