@@ -13,8 +13,8 @@ INVENTORY ?= inventory/local.yml
 EXTRA ?=
 # ansible-core of `make sanity`: 2.16, 2.19 or newest.
 CORE ?= 2.19
-# Scenarios of `make lab`, in extensions/molecule.
-SCENARIO ?= default kernel policy tracing
+# Scenarios of `make lab`, in extensions/molecule: the longest first, as two are played at a time.
+SCENARIO ?= tracing kernel default policy
 # Time that `make fuzz` may take.
 SECONDS_TO_FUZZ ?= 60
 
@@ -45,7 +45,9 @@ drill: .venv/made ## Make one safe, real OOM kill on INVENTORY and say which log
 	$(PLAY) oom.forensics.drill_oom $(EXTRA)
 
 .PHONY: test
-test: lint sanity unit cores system ## Run lint, sanity, unit, cores and system
+test: ## Run lint, sanity, unit, cores and system
+	$(MAKE) --jobs=2 --output-sync=line lint sanity unit cores
+	$(MAKE) system
 
 .PHONY: lint
 lint: .venv/made-dev ## Check style, types and YAML: ruff, mypy, yamllint, ansible-lint, antsibull-changelog
@@ -80,12 +82,15 @@ system: .venv/made-dev ## Run the tests that need a real host: kernel kills, jou
 .PHONY: lab
 lab: .venv/made-lab ## Play the roles in containers and the whole walk on a real kernel; SCENARIO=kernel for one (root)
 	$(BIN)/python tests/lab/machine.py install
-	for each in $(SCENARIO); do PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --no-command-borders --scenario-name $$each $(EXTRA); done
+	$(MAKE) --jobs=2 $(SCENARIO:%=lab-%)
+
+lab-%: .venv/made-lab
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --no-command-borders --scenario-name $* $(EXTRA)$(if $(word 2,$(SCENARIO)), 2>&1 | sed --unbuffered 's/^/$*: /')
 
 .PHONY: lab-full
-lab-full: SCENARIO = default kernel policy tracing trixie legacy
 lab-full: export LAB_BACKENDS ?= tracefs bpftrace libbpf bcc
-lab-full: lab ## The same with Linux 6.12, 5.10 on cgroups v1, and every tracer
+lab-full: ## The same with Linux 6.12, 5.10 on cgroups v1, and every tracer
+	$(MAKE) lab SCENARIO='tracing kernel trixie default policy legacy'
 	LAB_SUITE=trixie $(MAKE) lab SCENARIO=policy
 
 .PHONY: bench

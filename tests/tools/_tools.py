@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the scripts beside this file share: where things lie, which Pythons this machine has, virtual environments."""
 
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -54,16 +55,21 @@ def require(problem: str) -> int:
 def make_venv(name: str, python: str, install: Sequence[str]) -> pathlib.Path:
     """The virtual environment .cache/NAME of `python` with `pip install INSTALL`; made anew when either changed.
 
+    One at a time makes it, and others wait.
+
     Raises subprocess.CalledProcessError, with pip's output as its stdout, when it cannot be made.
     """
     folder = CACHE / name
     stamp = folder / "made-of"
     made_of = "\n".join([os.path.realpath(python), *(_fingerprint(argument) for argument in install)])
-    if not stamp.is_file() or stamp.read_text() != made_of:
-        # -I: a venv made by a venv's Python must not inherit PYTHONPATH.
-        _run_quietly([python, "-I", "-m", "venv", "--clear", str(folder)])
-        _run_quietly([str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", *install])
-        stamp.write_text(made_of)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.is_file() or stamp.read_text() != made_of:
+            # -I: a venv made by a venv's Python must not inherit PYTHONPATH.
+            _run_quietly([python, "-I", "-m", "venv", "--clear", str(folder)])
+            _run_quietly([str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", *install])
+            stamp.write_text(made_of)
     return folder / "bin"
 
 

@@ -19,7 +19,8 @@ from _tools import CACHE, CHECKOUT, COLLECTIONS, TARGET_PYTHONS, find_python, ma
 
 # Pythons that a machine may lack even in CI: nothing promises them yet.
 OPTIONAL = {"3.14"}
-AT_ONCE = 2
+# More than processors: the tests of tracers wait most of their time.
+AT_ONCE = 1 + (os.cpu_count() or 1)
 
 TESTS = "tests/unit"
 CONTROLLER_ONLY = tuple(f"--ignore={TESTS}/plugins/{folder}" for folder in ("action", "filter", "plugin_utils"))
