@@ -46,8 +46,8 @@ drill: .venv/made ## Make one safe, real OOM kill on INVENTORY and say which log
 
 .PHONY: test
 test: ## Run lint, sanity, unit, cores and system
-	$(MAKE) --jobs=2 --output-sync=line lint sanity unit cores
-	$(MAKE) system
+	$(MAKE) --no-print-directory --jobs=2 lint sanity unit cores
+	$(MAKE) --no-print-directory system
 
 .PHONY: lint
 lint: .venv/made-dev ## Check style, types and YAML: ruff, mypy, yamllint, ansible-lint, antsibull-changelog
@@ -82,7 +82,7 @@ system: .venv/made-dev ## Run the tests that need a real host: kernel kills, jou
 .PHONY: lab
 lab: .venv/made-lab ## Play the roles in containers and the whole walk on a real kernel; SCENARIO=kernel for one (root)
 	$(BIN)/python tests/lab/machine.py install
-	$(MAKE) --jobs=2 $(SCENARIO:%=lab-%)
+	$(MAKE) --no-print-directory --jobs=2 $(SCENARIO:%=lab-%)
 
 lab-%: .venv/made-lab
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --no-command-borders --scenario-name $* $(EXTRA)$(if $(word 2,$(SCENARIO)), 2>&1 | sed --unbuffered 's/^/$*: /')
