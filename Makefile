@@ -13,8 +13,9 @@ INVENTORY ?= inventory/local.yml
 EXTRA ?=
 # ansible-core of `make sanity`: 2.16, 2.19 or newest.
 CORE ?= 2.19
-# Scenarios of `make lab`, in extensions/molecule: the longest first, as two are played at a time.
-SCENARIO ?= tracing kernel default policy
+# Scenarios of `make lab`, in extensions/molecule. Two are played at a time; the bursts of `tracing` come last, when a
+# machine is least busy.
+SCENARIO ?= kernel policy default tracing
 # Time that `make fuzz` may take.
 SECONDS_TO_FUZZ ?= 60
 
@@ -90,7 +91,7 @@ lab-%: .venv/made-lab
 .PHONY: lab-full
 lab-full: export LAB_BACKENDS ?= tracefs bpftrace libbpf bcc
 lab-full: ## The same with Linux 6.12, 5.10 on cgroups v1, and every tracer
-	$(MAKE) lab SCENARIO='tracing kernel trixie default policy legacy'
+	$(MAKE) lab SCENARIO='kernel trixie policy legacy default tracing'
 	LAB_SUITE=trixie $(MAKE) lab SCENARIO=policy
 
 .PHONY: bench
