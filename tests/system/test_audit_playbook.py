@@ -10,10 +10,12 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from ansible_collections.oom.forensics.plugins.plugin_utils import _findings
 from kernel import why_not
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,8 +117,9 @@ def test_what_is_wrong_with_each_of_three_containers_by_name(name, play, request
     kill = found["victim"]["kills-last-day"]
     assert (kill["facts"]["events"], kill["facts"]["victim"], kill["facts"]["limit"]) == (1, "tail", 64 * MIB)
     assert kill["severity"] == "high"
-    for each in identifiers:
-        assert f"{name} {each}" in run.output
+    alike = Counter(finding["rule"] for finding in run.hosts["localhost"]["findings"])
+    for each, findings in found.items():  # on a busy machine the table has the first findings of a rule only
+        assert f"{name} {each}" in run.output or all(alike[rule] > _findings._MOST_ALIKE for rule in findings)
     case = run.cases("localhost")["container-without-limit"]
     assert f"{name} nolimit: no limit" in case.find("failure").text
     assert f"{name} small" not in case.find("failure").text
