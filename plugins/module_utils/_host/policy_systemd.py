@@ -4,7 +4,8 @@
 """systemd as a keeper of memory settings. Private to this collection.
 
 A unit gets a drop-in. One daemon-reload behind all changes hands them to the kernel, for running units too, and no
-process is started anew (observed with 252). A transient unit, which is gone with its end, gets properties instead.
+process is started anew (observed with 252). With 257 systemd has the new values then, and the kernel may not have them:
+such a run fails. A transient unit, which is gone with its end, gets properties instead.
 """
 
 import os
