@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 
 from .._oom import workload as workloads
 from .._policy.model import SETTINGS, Ability, Survives, Target
-from . import engine_rows, engines, policy_kernel, policy_systemd, run
+from . import engine_rows, engines, policy_kernel, policy_systemctl, run
 from .cgroup_memory import UNLIMITED
 from .policy_calls import ManagerError, VanishedError, call
 
@@ -291,7 +291,7 @@ def tell(host: run.Host, told: Dict[str, Any], argv: Sequence[str]) -> None:
             call(host, argv)
         properties = _properties(host, told)
         if properties:
-            policy_systemd.set_properties(host, told["unit"], properties, lasting=False)
+            policy_systemctl.set_properties(host, told["unit"], properties, lasting=False)
     except ManagerError as error:
         if policy_kernel.read(host, told["path"]) is None:
             raise VanishedError("It ended meanwhile: {0}".format(error)) from error

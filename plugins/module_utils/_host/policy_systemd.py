@@ -15,8 +15,8 @@ from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Opti
 
 from .._oom import workload as workloads
 from .._policy.model import SETTINGS, SIZES, Ability, Survives, Target, Usage
-from . import cgroup_memory, facts, policy_dropins, policy_kernel, run
-from .policy_calls import ManagerError, VanishedError, call
+from . import facts, policy_dropins, policy_kernel, policy_systemctl, run
+from .policy_calls import ManagerError
 
 _PROPERTIES = {
     "memory_max": "MemoryMax",
@@ -27,9 +27,8 @@ _PROPERTIES = {
     "oom_policy": "OOMPolicy",
     "oom_score_adjust": "OOMScoreAdjust",
 }
-_OF_UNITS = ("Id", "LoadState", "Transient", "ControlGroup", "DropInPaths", "MainPID", "NeedDaemonReload")
+_OF_UNITS = ("LoadState", "Transient", "ControlGroup", "DropInPaths", "MainPID", "NeedDaemonReload")
 _ASKED = _OF_UNITS + tuple(sorted(_PROPERTIES.values()))
-_NONE = "infinity"
 # The switch memory.oom.group is on where the policy is kill (252), and systemd has no other word for it.
 _GROUP_KILL = "kill"
 # What a unit has that is told nothing: a service that delegates nothing, and any other unit (252).
@@ -42,7 +41,6 @@ _BOOTED = "/run/systemd/system"  # sd_booted(3)
 # In Target.kept, of a transient unit. Of another one the drop-ins that the policy already has there are.
 _TRANSIENT = "--runtime"
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,250}\.[a-z]+")
-_GONE = ("not found", "not loaded")
 
 Shown = Mapping[str, str]
 
@@ -64,8 +62,9 @@ def targets(
         return [], _coverage(False, 0)
     there = {cgroup["path"]: cgroup for cgroup in cgroups}
     names = sorted({path.rpartition("/")[2] for path in there})
+    patterns = [_all_of(prefix) for prefix in prefixes if _UNIT.fullmatch(prefix)]
     try:
-        shown = _show(host, names + [_all_of(prefix) for prefix in prefixes if _UNIT.fullmatch(prefix)])
+        shown = policy_systemctl.show(host, names + patterns, _ASKED)
     except ManagerError as error:
         refused = [_unasked(cgroup, " ".join(filter(None, (str(error), error.advice)))) for cgroup in there.values()]
         return refused, _coverage(False, len(refused), error)
@@ -88,23 +87,9 @@ def _coverage(available: bool, count: int, error: Optional[ManagerError] = None)
     }
 
 
-def _show(host: run.Host, units: Sequence[str]) -> Dict[str, Dict[str, str]]:
-    """Properties of units, by the unit, in one call. Of a unit that is not there it shows defaults, and fails not."""
-    if not units:
-        return {}
-    argv = [_systemctl(host), "show", "--property=" + ",".join(_ASKED), "--"] + list(units)
-    blocks = call(host, argv).decode("utf-8", "replace").split("\n\n")
-    shown = (policy_dropins.assignments(block) for block in blocks)
-    return {each["Id"]: dict(dict.fromkeys(_ASKED, ""), **each) for each in shown if each.get("Id")}
-
-
 def _all_of(prefix: str) -> str:
     """A pattern for the units that begin with a prefix; `systemctl show` prints nothing where none runs."""
     return "{0}?*.{1}".format(_stem(prefix), _type(prefix))
-
-
-def _systemctl(host: run.Host) -> str:
-    return host.which("systemctl") or "systemctl"
 
 
 def _critical(host: run.Host, paths: Mapping[str, str]) -> Set[str]:
@@ -216,13 +201,9 @@ def _values(setting: str, shown: Mapping[str, str]) -> Iterator[Any]:
     if setting == "oom_policy":
         known = text in _POLICIES
     else:
-        known = text.lstrip("-").isdigit() or (setting in SIZES and text == _NONE)
+        known = text.lstrip("-").isdigit() or (setting in SIZES and text == policy_systemctl.NONE)
     if known:
-        yield _VALUES.get(setting, _size)(text)
-
-
-def _size(text: str) -> Optional[int]:
-    return None if text == _NONE else cgroup_memory.limit(text.encode("ascii"))
+        yield _VALUES.get(setting, policy_systemctl.size)(text)
 
 
 _VALUES = {"oom_policy": str, "oom_score_adjust": int}
@@ -355,9 +336,9 @@ def apply(host: run.Host, target: Target, wanted: Mapping[str, Any], lasting: bo
         raise ManagerError(sentence)
     told = _told(target, wanted)
     if _TRANSIENT in target.kept:
-        set_properties(host, target.identity, told, lasting=False)
+        policy_systemctl.set_properties(host, target.identity, told, lasting=False)
     else:
-        texts = {name: _text(value) for name, value in told.items()}
+        texts = {name: policy_systemctl.text(value) for name, value in told.items()}
         policy_dropins.write(host, target.identity, texts, lasting)
 
 
@@ -376,84 +357,13 @@ def _other_policy(target: Target) -> str:
     return str(usual if present == _GROUP_KILL else present)
 
 
-def _text(value: Any) -> str:
-    return _NONE if value is None else str(value)
-
-
-def set_properties(host: run.Host, unit: str, properties: Mapping[str, Any], lasting: bool) -> None:
-    """Set properties of a running unit at once, such as ``{"MemoryHigh": 52428800}``; None: no limit.
-
-    Of a scope they are gone when it ends, so also when its container starts anew. systemd writes all limits of the
-    unit that it knows to the kernel then, and so undoes what somebody wrote there without telling it (observed with
-    252: a limit of swap that runc kept to itself). Raises ManagerError, VanishedError.
-    """
-    named = ["{0}={1}".format(name, _text(properties[name])) for name in sorted(properties)]
-    argv = [_systemctl(host), "set-property"] + ([] if lasting else ["--runtime"]) + ["--", unit] + named
-    try:
-        call(host, argv)
-    except ManagerError as error:
-        if any(words in str(error) for words in _GONE):
-            raise VanishedError("It ended meanwhile: {0}".format(error)) from error
-        raise
-
-
 def undo(host: run.Host, before: Dict[str, Any]) -> None:
     """Give a unit back what it had. Raises ManagerError, VanishedError."""
     if before["properties"]:
-        set_properties(host, before["unit"], before["properties"], lasting=False)
+        policy_systemctl.set_properties(host, before["unit"], before["properties"], lasting=False)
     policy_dropins.restore(host, before["drop_ins"])
 
 
 def finish(host: run.Host) -> None:
-    """Put all drop-ins into force: one daemon-reload. Raises ManagerError."""
-    refused = _hold_swap(host)
-    if refused:
-        raise _unread(refused)
-    call(host, [_systemctl(host), "daemon-reload"])
-
-
-def _hold_swap(host: run.Host) -> Dict[str, ManagerError]:
-    """Tell systemd the limits of swap that the kernel has and it has not been told, lest its reload removes them.
-
-    runc 1.1.5 tells it no limit of 0, and no changed one; a container without swap then got all of it (252).
-
-    :returns: the scopes of which it could not be told, each with the reason.
-    """
-    refused = {}
-    for unit, limit in _swap_untold(host):
-        try:
-            set_properties(host, unit, {"MemorySwapMax": limit}, lasting=False)
-        except VanishedError:
-            continue  # and its limit with it
-        except ManagerError as error:
-            refused[unit] = error
-    return refused
-
-
-def _swap_untold(host: run.Host) -> Iterator[Tuple[str, int]]:
-    """The scopes with a limit of swap that systemd does not know, and that limit, in bytes."""
-    for unit, shown in _show(host, ["*.scope"]).items():
-        cgroup = policy_kernel.read(host, shown["ControlGroup"]) if shown["ControlGroup"] else None
-        if cgroup is None or cgroup["cgroup_version"] == 1:
-            continue
-        limit = policy_kernel.settings(cgroup).get("memory_swap_max")
-        if limit is not None and limit != _size(shown["MemorySwapMax"]):
-            yield unit, limit
-
-
-def _unread(refused: Mapping[str, ManagerError]) -> ManagerError:
-    """Why systemd is not to reload, with the first of these scopes by name."""
-    unit, error = next(iter(refused.items()))
-    more = " (and {0} more)".format(len(refused) - 1) if len(refused) > 1 else ""
-    advice = " ".join(filter(None, (error.advice, _RELOAD_BY_HAND.format(unit))))
-    return ManagerError(_UNREAD.format(unit + more, error), advice)
-
-
-_UNREAD = (
-    "The drop-ins are written, but systemd has not read them yet: its daemon-reload would take away the limit of swap "
-    "of {0}, which it does not know and could not be told. {1}"
-)
-_RELOAD_BY_HAND = (
-    "Set MemorySwapMax of {0} with `systemctl set-property --runtime`, or let it end; then run "
-    "`systemctl daemon-reload`."
-)
+    """Put all drop-ins into force. Raises ManagerError."""
+    policy_systemctl.reload(host)

@@ -164,7 +164,7 @@ class Properties(list):
 @pytest.fixture
 def properties(monkeypatch):
     taken = Properties()
-    monkeypatch.setattr(policy_containers.policy_systemd, "set_properties", taken)
+    monkeypatch.setattr(policy_containers.policy_systemctl, "set_properties", taken)
     return taken
 
 

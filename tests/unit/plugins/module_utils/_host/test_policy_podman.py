@@ -160,7 +160,7 @@ RESERVED = v1(64 * MIB, 96 * MIB, 32 * MIB)
     ],
 )
 def test_an_update(tmp_path, monkeypatch, version, cgroup, wanted, options):
-    monkeypatch.setattr(policy_containers.policy_systemd, "set_properties", lambda *arguments, **named: None)
+    monkeypatch.setattr(policy_containers.policy_systemctl, "set_properties", lambda *arguments, **named: None)
     host, target = machine(tmp_path, version, cgroup, ([PODMAN, "update"] + options + [WEB],))
     policy_podman.apply(host, target, wanted, lasting=True)
     assert done(host)

@@ -14,7 +14,7 @@ from ansible_collections.oom.forensics.plugins.module_utils._host.policy_calls i
 from ansible_collections.oom.forensics.plugins.module_utils._policy.model import SETTINGS, Survives
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from container_hosts import MIB, WEB, cgroups_of, make, v1, v2  # noqa: E402
+from container_hosts import MIB, cgroups_of, make, v1, v2  # noqa: E402
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[4] / "fixtures" / "policy"
 SHOW = [
@@ -24,7 +24,6 @@ SHOW = [
     "MemoryMin,MemorySwapMax,OOMPolicy,OOMScoreAdjust",
     "--",
 ]
-RELOAD = ["/usr/bin/systemctl", "daemon-reload"]
 SET = ["/usr/bin/systemctl", "set-property", "--runtime", "--"]
 BOOTED = {"/run/systemd/system/booted": ""}
 # Said by systemd 252.
@@ -445,66 +444,3 @@ def test_a_transient_unit_gets_properties(tmp_path):
         policy_systemd.undo(host, before)
     assert not isinstance(refused.value, VanishedError)
     assert not os.path.exists(str(tmp_path / "etc"))
-
-
-def scope(name, swap):
-    shown = "Id={0}\nControlGroup=/system.slice/{0}\nMemorySwapMax={1}\n".format(name, swap)
-    return shown.encode()
-
-
-def test_a_reload_leaves_limits_of_swap_that_systemd_was_not_told(tmp_path):
-    names = ["docker-{0}{1}.scope".format(WEB[:-1], number) for number in range(5)]
-    untold, told, free, ended, gone = names
-    cgroups = {SYSTEM + "/" + name: v2(swap=0) for name in (untold, told, ended)}
-    cgroups[SYSTEM + "/" + free] = v2()
-    shown = [scope(untold, "infinity"), scope(told, 0), scope(free, "infinity"), scope(ended, 1), scope(gone, 1)]
-    calls = [
-        (SHOW + ["*.scope"], b"\n".join(shown)),
-        (SET + [untold, "MemorySwapMax=0"],),
-        (SET + [ended, "MemorySwapMax=0"], b"", 1, GONE),
-        (RELOAD,),
-    ]
-    host = make(tmp_path, 2, cgroups, calls, BOOTED)
-    policy_systemd.finish(host)
-    assert not host.stream.calls
-
-
-@pytest.mark.parametrize(("count", "named"), [(1, ""), (2, " (and 1 more)")])
-def test_no_reload_where_it_would_take_a_limit_of_swap_away(tmp_path, count, named):
-    """The other scopes are told of their limits still, and the sentence says what state the drop-ins are in."""
-    names = ["docker-{0}{1}.scope".format(WEB[:-1], number) for number in range(3)]
-    said = ["Failed to set unit properties on {0}: Access denied\n".format(name) for name in names]
-    results = [(b"", 1, said[number]) if number < count else () for number in range(3)]
-    calls = [(SHOW + ["*.scope"], b"\n".join(scope(name, "infinity") for name in names))]
-    calls += [(SET + [name, "MemorySwapMax=0"],) + result for name, result in zip(names, results)]
-    host = make(tmp_path, 2, {SYSTEM + "/" + name: v2(swap=0) for name in names}, calls, BOOTED)
-    with pytest.raises(ManagerError) as raised:
-        policy_systemd.finish(host)
-    assert not host.stream.calls
-    assert str(raised.value) == (
-        "The drop-ins are written, but systemd has not read them yet: its daemon-reload would take away the limit of "
-        "swap of {0}{1}, which it does not know and could not be told. `systemctl set-property` failed: {2}."
-    ).format(names[0], named, said[0].strip())
-    assert raised.value.advice == (
-        "Run the task as root (become: true). Set MemorySwapMax of {0} with `systemctl set-property --runtime`, or let "
-        "it end; then run `systemctl daemon-reload`."
-    ).format(names[0])
-
-
-def test_a_reload_on_cgroup_v1(tmp_path):
-    """systemd has no limit of swap there, and a reload does not change any."""
-    calls = [
-        (SHOW + ["*.scope"], scope("x.scope", "infinity")),
-        (RELOAD, b"", 1, "Reload daemon failed: Access denied\n"),
-    ]
-    host = make(tmp_path, 1, {SYSTEM + "/x.scope": v1(MIB, MIB)}, calls, BOOTED)
-    with pytest.raises(ManagerError, match="`systemctl daemon-reload` failed: Reload daemon failed: Access denied"):
-        policy_systemd.finish(host)
-    assert not host.stream.calls
-
-
-def test_properties_that_last(tmp_path):
-    argv = ["/usr/bin/systemctl", "set-property", "--", "x.slice", "MemoryHigh=1", "MemoryMax=infinity"]
-    host = make(tmp_path, 2, {}, [(argv,)])
-    policy_systemd.set_properties(host, "x.slice", {"MemoryMax": None, "MemoryHigh": 1}, lasting=True)
-    assert not host.stream.calls
