@@ -71,8 +71,6 @@ options:
     description:
       - Whether changes of systemd units go to drop-ins below C(/etc/systemd/system), and last. Otherwise they last
         until the next start of the host.
-      - Known limitation. With systemd 257 (Debian 13) a running unit may not get the values of its drop-in at once. The
-        module reads the kernel, says so, and fails.
     type: bool
     default: true
   run:

@@ -7,7 +7,7 @@ One `docker inspect` tells all containers, one `docker update` changes one: it k
 """
 
 import functools
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from .._policy.model import Ability, Survives, Target
 from . import engine_cli, policy_containers, policy_kernel, run
@@ -172,7 +172,7 @@ def undo(host: run.Host, before: Dict[str, Any]) -> None:
         raise ManagerError(_STAYS.format(before["identity"]), "Make the container anew without --memory-reservation.")
 
 
-def finish(host: run.Host) -> None:
+def finish(host: run.Host, identities: Sequence[str]) -> None:
     """Nothing is left to be done behind a batch of changes."""
 
 

@@ -260,7 +260,7 @@ def _kept_now(host: run.Host, identifier: str) -> List[str]:
     return [word for each in known.values() for word in each.kept]
 
 
-def finish(host: run.Host) -> None:
+def finish(host: run.Host, identities: Sequence[str]) -> None:
     """Nothing is left to be done behind a batch of changes."""
 
 

@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """systemd as a keeper of memory settings. Private to this collection.
 
-A unit gets a drop-in. One daemon-reload behind all changes hands them to the kernel, for running units too, and no
-process is started anew (observed with 252). With 257 systemd has the new values then, and the kernel may not have them:
-such a run fails. A transient unit, which is gone with its end, gets properties instead.
+A unit gets a drop-in. One daemon-reload behind all changes puts them into force, for running units too, and no process
+is started anew (observed with 252 and 257). A transient unit, which is gone with its end, gets properties instead.
 """
 
 import os
@@ -364,6 +363,6 @@ def undo(host: run.Host, before: Dict[str, Any]) -> None:
     policy_dropins.restore(host, before["drop_ins"])
 
 
-def finish(host: run.Host) -> None:
-    """Put all drop-ins into force. Raises ManagerError."""
-    policy_systemctl.reload(host)
+def finish(host: run.Host, units: Sequence[str]) -> None:
+    """Put the drop-ins of these units and prefixes into force. Raises ManagerError."""
+    policy_systemctl.reload(host, [_all_of(unit) if policy_dropins.is_prefix(unit) else unit for unit in units])

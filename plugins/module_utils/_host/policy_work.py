@@ -167,16 +167,16 @@ def finish(host: run.Host, became: Dict[Key, Became], begun: Optional[Run] = Non
     :arg begun: a run that another process began, and that may have ended before this.
     :returns: why a manager could not, where no change of this process failed with that.
     """
-    changed = {manager for (manager, _identity), each in became.items() if each.changed}
+    changed = {key for key, each in became.items() if each.changed}
+    touched = changed | {entry.key for entry in (begun.entries if begun else ())}
     failure = None
-    for name in sorted(changed | {entry.manager for entry in (begun.entries if begun else ())}):
+    for name in sorted({manager for manager, _identity in touched}):
+        own = {key for key in changed if key[0] == name}
         try:
-            MANAGERS[name].finish(host)
+            MANAGERS[name].finish(host, sorted(identity for manager, identity in touched if manager == name))
         except ManagerError as error:
-            failure = failure or (None if name in changed else sentence(error))
-            for key, each in became.items():
-                if key[0] == name and each.changed:
-                    became[key] = Became("failed", sentence(error))
+            failure = failure or (None if own else sentence(error))
+            became.update(dict.fromkeys(own, Became("failed", sentence(error))))
     return failure
 
 

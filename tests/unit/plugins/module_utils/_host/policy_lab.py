@@ -27,12 +27,12 @@ class Engine:
     """What keeps settings here: as the modules of the managers are, in memory and in the tree.
 
     ``broken``: by name of a container, what happens at its update, and by `finish`, behind all of them: an exception,
-    or a function to be called.
+    or a function to be called. ``finished``: for each time that it was told that this was all, the containers of it.
     """
 
     def __init__(self, lab):
         self.lab = lab
-        self.calls, self.broken, self.finished = [], {}, 0
+        self.calls, self.broken, self.finished = [], {}, []
 
     def refusal(self, target, wanted):
         return "The engine takes no odd number." if (wanted.get("memory_max") or 0) == 13 * MIB else None
@@ -47,8 +47,8 @@ class Engine:
     def undo(self, host, before):
         self._update(before["name"], before["settings"])
 
-    def finish(self, host):
-        self.finished += 1
+    def finish(self, host, identities):
+        self.finished.append([name for name in self.lab.names if identity(name) in identities])
         self._break("finish")
 
     def _update(self, name, settings):

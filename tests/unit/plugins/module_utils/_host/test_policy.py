@@ -112,7 +112,7 @@ def test_apply_and_apply_again(lab):
     row = {"before": None, "wanted": 64 * MIB, "expression": "64M", "live": True}
     assert found.entries[0].settings == {"memory_max": row}
     assert found.entries[0].kills == 0
-    assert (lab.engine.calls, lab.engine.finished) == (["web1", "web2", "web3"], 1)
+    assert (lab.engine.calls, lab.engine.finished) == (["web1", "web2", "web3"], [["web1", "web2", "web3"]])
 
     again = lab.applied(WEB)
     assert outcomes(again) == {"web1": "unchanged", "web2": "unchanged", "web3": "unchanged"}
@@ -295,7 +295,7 @@ def test_a_signal_lets_the_change_in_hand_be_done(lab, number):
     answer = lab.applied(WEB)
     assert outcomes(answer) == {"web1": "applied", "web2": "applied", "web3": "planned"}
     assert answer.failure.startswith("{0} ended the run after 2 of 3 changes.".format(signal.Signals(number).name))
-    assert (answer.changed, lab.engine.finished, statuses(lab)) == (True, 1, ["done", "done"])
+    assert (answer.changed, lab.engine.finished, statuses(lab)) == (True, [["web1", "web2"]], ["done", "done"])
     assert policy_record.unfinished(runs(lab)).id == answer.run
     assert signal.getsignal(number) == handlers
     lab.engine.broken.clear()
@@ -534,6 +534,7 @@ def test_what_a_cut_off_process_has_not_put_into_force_is_put_into_force(lab):
     lab.engine.broken.clear()
     answer = lab.applied(WEB)
     assert (answer.failure, answer.changed, policy_record.unfinished(runs(lab))) == (None, False, None)
+    assert lab.engine.finished == [lab.names] * 2
 
     lab.engine.broken["finish"] = lambda: os.kill(os.getpid(), signal.SIGKILL)
     assert in_child(lambda: rolled_back(lab)) == -signal.SIGKILL

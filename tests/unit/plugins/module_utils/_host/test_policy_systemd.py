@@ -444,3 +444,16 @@ def test_a_transient_unit_gets_properties(tmp_path):
         policy_systemd.undo(host, before)
     assert not isinstance(refused.value, VanishedError)
     assert not os.path.exists(str(tmp_path / "etc"))
+
+
+def test_behind_all_changes_systemd_reads_the_drop_ins_of_units_and_of_prefixes(tmp_path):
+    systemctl = "/usr/bin/systemctl"
+    asked = ["--property=Id,ControlGroup,Slice", "--", "docker-?*.scope", "probe.service"]
+    calls = [
+        ([systemctl, "show", "--property=Id,ControlGroup,MemorySwapMax", "--", "*.scope"], b""),
+        ([systemctl, "daemon-reload"],),
+        ([systemctl, "show"] + asked, b"Id=probe.service\nControlGroup=\nSlice=system.slice\n"),
+    ]
+    host = make(tmp_path, 2, {}, calls)
+    policy_systemd.finish(host, ["docker-.scope", "probe.service"])
+    assert not host.stream.calls
