@@ -9,7 +9,7 @@ believed when the kernel has it.
 
 import contextlib
 import functools
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from .._policy import plan, rules, sizes
 from .._policy.model import Change, Step, Target
@@ -141,8 +141,9 @@ def _carry_out(host: run.Host, request: Request, unfinished: Optional[Run], answ
         became, failure = work.do_all(orders, writer, caught)
         unforced = work.finish(host, became, unfinished)
         work.confirm(host, due, became)
-        failure = failure or unforced or work.noted(writer, "finished")
-    changes = work.told(answer.changes, became)
+        changes = work.told(answer.changes, became)
+        made = _made_after_all(unfinished, changes)
+        failure = failure or unforced or work.noted(writer, "finished", made)
     return answer._replace(
         changes=changes,
         changed=any(each.changed for each in became.values()),
@@ -155,6 +156,23 @@ def _writer(store: Store, unfinished: Optional[Run]) -> Writer:
     return policy_record.begin(store) if unfinished is None else policy_record.resume(store, unfinished)
 
 
+def _made_after_all(unfinished: Optional[Run], changes: Sequence[Change]) -> List[int]:
+    """The changes that a cut-off process had begun, and that are found to be as it wanted them; their numbers."""
+    now = {
+        key_of(each.target): {step.setting: step for step in each.steps} for each in changes if each.outcome in _HOLD
+    }
+    found = []
+    for number, entry in enumerate(unfinished.entries if unfinished else ()):
+        steps = now.get(entry.key, {})
+        held = (name in steps and steps[name].wanted == row["wanted"] for name, row in entry.settings.items())
+        if entry.status == "open" and all(held):
+            found.append(number)
+    return found
+
+
+_HOLD = ("unchanged", "applied", "pending")
+
+
 def _make(host: run.Host, memory: hierarchies.Tree, writer: Writer, change: Change, lasting: bool) -> Became:
     """Note what is about to be done, and do it. Raises RecordError."""
     target, manager = change.target, MANAGERS[change.target.manager]
@@ -165,7 +183,7 @@ def _make(host: run.Host, memory: hierarchies.Tree, writer: Writer, change: Chan
     except VanishedError as error:
         return Became("vanished", str(error), changed=False, entry=number, status="gone")
     except ManagerError as error:
-        return Became("failed", work.sentence(error))  # it may have been told a part: the entry stays open
+        return Became("failed", error.sentence)  # it may have been told a part: the entry stays open
     live = all(step.ability.live for step in change.steps if step.changes)
     return Became("applied" if live else "pending", entry=number, status="done")
 

@@ -30,6 +30,11 @@ class ManagerError(Exception):
         super().__init__(message)
         self.advice = advice
 
+    @property
+    def sentence(self) -> str:
+        """What it complains of, and what to do."""
+        return " ".join(filter(None, (str(self), self.advice)))
+
 
 class VanishedError(ManagerError):
     """The workload is gone."""

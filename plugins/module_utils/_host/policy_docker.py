@@ -116,7 +116,7 @@ def _target(
     if not policy_containers.of_user(cgroup, uid):
         return policy_containers.unasked("none", cgroup, _ANOTHER_USERS)
     if error:
-        return policy_containers.unasked("docker", cgroup, " ".join(filter(None, (str(error), error.advice))))
+        return policy_containers.unasked("docker", cgroup, error.sentence)
     there = policy_kernel.read(host, cgroup["path"])
     return policy_containers.unasked("none", cgroup, _STRANGER) if there else None
 
@@ -172,8 +172,9 @@ def undo(host: run.Host, before: Dict[str, Any]) -> None:
         raise ManagerError(_STAYS.format(before["identity"]), "Make the container anew without --memory-reservation.")
 
 
-def finish(host: run.Host, identities: Sequence[str]) -> None:
+def finish(host: run.Host, identities: Sequence[str]) -> Dict[str, str]:
     """Nothing is left to be done behind a batch of changes."""
+    return {}
 
 
 def _tell(host: run.Host, told: Dict[str, Any]) -> None:

@@ -187,7 +187,7 @@ def _target(
     if not policy_containers.of_user(cgroup, policy_containers.this_user()):
         return policy_containers.unasked("none", cgroup, _ANOTHER_USERS)
     if error:
-        return policy_containers.unasked("podman", cgroup, " ".join(filter(None, (str(error), error.advice))))
+        return policy_containers.unasked("podman", cgroup, error.sentence)
     there = policy_kernel.read(host, cgroup["path"])
     return policy_containers.unasked("none", cgroup, _STRANGER) if there else None
 
@@ -260,8 +260,9 @@ def _kept_now(host: run.Host, identifier: str) -> List[str]:
     return [word for each in known.values() for word in each.kept]
 
 
-def finish(host: run.Host, identities: Sequence[str]) -> None:
+def finish(host: run.Host, identities: Sequence[str]) -> Dict[str, str]:
     """Nothing is left to be done behind a batch of changes."""
+    return {}
 
 
 def _tell(host: run.Host, told: Dict[str, Any]) -> None:

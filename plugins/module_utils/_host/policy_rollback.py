@@ -193,5 +193,5 @@ def _undo(host: run.Host, number: int, entry: Entry) -> Became:
     except VanishedError as error:
         return Became("vanished", str(error), changed=False, entry=number, status="gone")
     except ManagerError as error:
-        return Became("failed", work.sentence(error))
+        return Became("failed", error.sentence)
     return Became("rolled_back", entry=number, status="undone")

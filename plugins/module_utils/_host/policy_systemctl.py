@@ -3,13 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a policy asks systemd and tells it, in systemctl's words. Private to this collection."""
 
-from typing import Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 from . import cgroup_memory, policy_dropins, policy_kernel, run
 from .policy_calls import ManagerError, VanishedError, call
 
 NONE = "infinity"
 _GONE = ("not found", "not loaded")
+_OWN_SLICE = "oom_forensics.slice"  # the end of the names of those that `realize` starts
+_LONGEST = 255  # of a unit's name (systemd.unit(5))
 
 
 def show(host: run.Host, units: Sequence[str], properties: Sequence[str]) -> Dict[str, Dict[str, str]]:
@@ -58,36 +60,19 @@ def text(value: object) -> str:
     return NONE if value is None else str(value)
 
 
-def reload(host: run.Host, units: Sequence[str]) -> None:
-    """Put the drop-ins of these units into force, those of patterns of units too. Raises ManagerError."""
-    refused = _hold_swap(host)
+def reload(host: run.Host) -> None:
+    """Have systemd read all drop-ins: one daemon-reload. Raises ManagerError."""
+    shown = show(host, ["*.scope", "*" + _OWN_SLICE], ("ControlGroup", "MemorySwapMax"))
+    left = sorted(filter(is_own, shown))
+    if left:
+        call(host, [_systemctl(host), "stop", "--"] + left)
+    refused = _hold_swap(host, shown)
     if refused:
         raise _unread(refused)
     call(host, [_systemctl(host), "daemon-reload"])
-    _realize(host, units)
 
 
-def _realize(host: run.Host, units: Sequence[str]) -> None:
-    """Have systemd write to the kernel what it has read of those that run.
-
-    252 does so at its reload. 257 does it when something starts in the same slice (observed): an empty slice does.
-    """
-    shown = show(host, units, ("ControlGroup", "Slice")).values()
-    slices = sorted({_slice_in(each["Slice"]) for each in shown if each["ControlGroup"]})
-    if slices:
-        try:
-            # One that a run which was cut off has left would not start.
-            call(host, [_systemctl(host), "restart", "--"] + slices)
-        finally:
-            call(host, [_systemctl(host), "stop", "--"] + slices)
-
-
-def _slice_in(parent: str) -> str:
-    """The slice of this collection in another one, which its name tells (systemd.slice(5))."""
-    return (parent.rpartition(".")[0] + "-").lstrip("-") + "oom_forensics.slice"
-
-
-def _hold_swap(host: run.Host) -> Dict[str, ManagerError]:
+def _hold_swap(host: run.Host, scopes: Mapping[str, Mapping[str, str]]) -> Dict[str, ManagerError]:
     """Tell systemd the limits of swap that the kernel has and it has not been told, lest its reload removes them.
 
     runc 1.1.5 tells it no limit of 0, and no changed one; a container without swap then got all of it (252).
@@ -95,7 +80,7 @@ def _hold_swap(host: run.Host) -> Dict[str, ManagerError]:
     :returns: the scopes of which it could not be told, each with the reason.
     """
     refused = {}
-    for unit, limit in _swap_untold(host):
+    for unit, limit in _swap_untold(host, scopes):
         try:
             set_properties(host, unit, {"MemorySwapMax": limit}, lasting=False)
         except VanishedError:
@@ -105,9 +90,9 @@ def _hold_swap(host: run.Host) -> Dict[str, ManagerError]:
     return refused
 
 
-def _swap_untold(host: run.Host) -> Iterator[Tuple[str, int]]:
+def _swap_untold(host: run.Host, scopes: Mapping[str, Mapping[str, str]]) -> Iterator[Tuple[str, int]]:
     """The scopes with a limit of swap that systemd does not know, and that limit, in bytes."""
-    for unit, shown in show(host, ["*.scope"], ("ControlGroup", "MemorySwapMax")).items():
+    for unit, shown in scopes.items():
         cgroup = policy_kernel.read(host, shown["ControlGroup"]) if shown["ControlGroup"] else None
         if cgroup is None or cgroup["cgroup_version"] == 1:
             continue
@@ -132,3 +117,30 @@ _RELOAD_BY_HAND = (
     "Set MemorySwapMax of {0} with `systemctl set-property --runtime`, or let it end; then run "
     "`systemctl daemon-reload`."
 )
+
+
+# --- handing what was read to the kernel
+
+
+def is_own(unit: str) -> bool:
+    """Whether it is a slice of ``realize``, which a run that was cut off has left."""
+    return unit.endswith(_OWN_SLICE)
+
+
+def realize(host: run.Host, slices: Iterable[str]) -> None:
+    """Have systemd write to the kernel what it has read of the units in these slices. Raises ManagerError.
+
+    It does so when something starts there; an empty slice, which is stopped again, will do (observed with 257).
+    """
+    own = [each for each in sorted(map(_inside, slices)) if len(each) <= _LONGEST]
+    if own:
+        try:
+            # In this mode it takes the place of nobody's job, such as one that stops the slice around it.
+            call(host, [_systemctl(host), "start", "--job-mode=fail", "--"] + own)
+        finally:
+            call(host, [_systemctl(host), "stop", "--"] + own)
+
+
+def _inside(parent: str) -> str:
+    """The slice of this collection in another one, which its name tells (systemd.slice(5))."""
+    return (parent.rpartition(".")[0] + "-").lstrip("-") + _OWN_SLICE

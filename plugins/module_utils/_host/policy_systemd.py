@@ -10,11 +10,12 @@ is started anew (observed with 252 and 257). A transient unit, which is gone wit
 import os
 import re
 import shlex
+import time
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .._oom import workload as workloads
 from .._policy.model import SETTINGS, SIZES, Ability, Survives, Target, Usage
-from . import facts, policy_dropins, policy_kernel, policy_systemctl, run
+from . import counters, facts, policy_dropins, policy_kernel, policy_systemctl, run
 from .policy_calls import ManagerError
 
 _PROPERTIES = {
@@ -39,6 +40,8 @@ _MANAGER = "systemd"
 _BOOTED = "/run/systemd/system"  # sd_booted(3)
 # In Target.kept, of a transient unit. Of another one the drop-ins that the policy already has there are.
 _TRANSIENT = "--runtime"
+_GRACE_SECONDS = 1.0
+_POLL_SECONDS = 0.05
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,250}\.[a-z]+")
 
 Shown = Mapping[str, str]
@@ -59,13 +62,13 @@ def targets(
     """
     if host.which("systemctl") is None or not os.path.isdir(run.below(host, _BOOTED)):
         return [], _coverage(False, 0)
-    there = {cgroup["path"]: cgroup for cgroup in cgroups}
+    there = {cgroup["path"]: cgroup for cgroup in cgroups if not policy_systemctl.is_own(cgroup["path"])}
     names = sorted({path.rpartition("/")[2] for path in there})
     patterns = [_all_of(prefix) for prefix in prefixes if _UNIT.fullmatch(prefix)]
     try:
         shown = policy_systemctl.show(host, names + patterns, _ASKED)
     except ManagerError as error:
-        refused = [_unasked(cgroup, " ".join(filter(None, (str(error), error.advice)))) for cgroup in there.values()]
+        refused = [_unasked(cgroup, error.sentence) for cgroup in there.values()]
         return refused, _coverage(False, len(refused), error)
     own = {unit: there[each["ControlGroup"]] for unit, each in shown.items() if each["ControlGroup"] in there}
     critical = _critical(host, {unit: cgroup["path"] for unit, cgroup in own.items()})
@@ -363,6 +366,64 @@ def undo(host: run.Host, before: Dict[str, Any]) -> None:
     policy_dropins.restore(host, before["drop_ins"])
 
 
-def finish(host: run.Host, units: Sequence[str]) -> None:
-    """Put the drop-ins of these units and prefixes into force. Raises ManagerError."""
-    policy_systemctl.reload(host, [_all_of(unit) if policy_dropins.is_prefix(unit) else unit for unit in units])
+def finish(host: run.Host, units: Sequence[str]) -> Dict[str, str]:
+    """Put the drop-ins of these units and prefixes into force, also for units that run.
+
+    systemd 252 gives the kernel with its reload what it has read, 257 does not: there it is made to.
+
+    :returns: of units and prefixes for which it could not be made to, why. Raises ManagerError.
+    """
+    policy_systemctl.reload(host)
+    names = [_all_of(unit) if policy_dropins.is_prefix(unit) else unit for unit in units]
+    shown = policy_systemctl.show(host, names, _ASKED + ("Slice",))
+    behind = _await_kernel(host, shown)
+    try:
+        policy_systemctl.realize(host, {each["Slice"] for each in behind.values()})
+    except ManagerError as error:
+        still = _behind(host, behind)
+        note = _NOT_REALIZED.format(error.sentence)
+        return {unit: note for unit in units if any(_is_of(unit, each) for each in still)}
+    return {}
+
+
+_NOT_REALIZED = "systemd has read the drop-in, and would not give it to the kernel before the next start: {0}"
+
+
+def _await_kernel(host: run.Host, shown: Mapping[str, Shown]) -> Mapping[str, Shown]:
+    """The units that are behind still when systemd has had time; it gives some values away after it has answered."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    behind = _behind(host, shown)
+    while behind and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+        behind = _behind(host, behind)
+    return behind
+
+
+def _behind(host: run.Host, shown: Mapping[str, Shown]) -> Dict[str, Shown]:
+    """The units for which the kernel does not have what systemd has read."""
+    return {unit: each for unit, each in shown.items() if each["ControlGroup"] and _differs(host, each)}
+
+
+def _differs(host: run.Host, shown: Shown) -> bool:
+    cgroup = policy_kernel.read(host, shown["ControlGroup"])
+    if cgroup is None or cgroup["cgroup_version"] == 1:
+        return False
+    stored, page = _stored(shown), counters.page_size(host) or 1
+    return any(
+        name in stored and not _same(stored[name], value, page if name in SIZES else 1)
+        for name, value in policy_kernel.settings(cgroup).items()
+    )
+
+
+def _same(stored: Any, effective: Any, page: int) -> bool:
+    """Whether both are the same number of whole pages, which is what the kernel takes; None: no limit."""
+    if stored is None or effective is None:
+        return stored is effective
+    return bool(stored // page == effective // page)
+
+
+def _is_of(name: str, unit: str) -> bool:
+    """Whether a unit is the one of this name, or one of this prefix."""
+    if policy_dropins.is_prefix(name):
+        return unit.startswith(_stem(name)) and _type(unit) == _type(name)
+    return unit == name

@@ -165,7 +165,8 @@ def finish(host: run.Host, became: Dict[Key, Became], begun: Optional[Run] = Non
     """Let each manager do what it does once behind all changes.
 
     :arg begun: a run that another process began, and that may have ended before this.
-    :returns: why a manager could not, where no change of this process failed with that.
+    :returns: why a manager could not, where no change of this process failed with that. What one only remarks on a
+        change is added to its message.
     """
     changed = {key for key, each in became.items() if each.changed}
     touched = changed | {entry.key for entry in (begun.entries if begun else ())}
@@ -173,11 +174,16 @@ def finish(host: run.Host, became: Dict[Key, Became], begun: Optional[Run] = Non
     for name in sorted({manager for manager, _identity in touched}):
         own = {key for key in changed if key[0] == name}
         try:
-            MANAGERS[name].finish(host, sorted(identity for manager, identity in touched if manager == name))
+            remarks = MANAGERS[name].finish(host, sorted(identity for manager, identity in touched if manager == name))
+            became.update((key, _remarked(became[key], remarks.get(key[1]))) for key in own)
         except ManagerError as error:
-            failure = failure or (None if own else sentence(error))
-            became.update(dict.fromkeys(own, Became("failed", sentence(error))))
+            failure = failure or (None if own else error.sentence)
+            became.update(dict.fromkeys(own, Became("failed", error.sentence)))
     return failure
+
+
+def _remarked(became: Became, remark: Optional[str]) -> Became:
+    return became._replace(message=" ".join(filter(None, (became.message, remark))) or None)
 
 
 def confirm(host: run.Host, changes: Sequence[Change], became: Dict[Key, Became]) -> None:
@@ -191,7 +197,7 @@ def confirm(host: run.Host, changes: Sequence[Change], became: Dict[Key, Became]
         wrong = {key: _wrong(each.settings, settings.get(each.path)) for key, each in waiting.items()}
         waiting = {key: waiting[key] for key, each in wrong.items() if each}
         if time.monotonic() >= deadline:
-            became.update((key, each) for key, each in wrong.items() if each)
+            became.update((key, _remarked(each, became[key].message)) for key, each in wrong.items() if each)
             return
         time.sleep(_POLL_SECONDS if waiting else 0)
 
@@ -227,9 +233,14 @@ def shown(setting: str, value: Any) -> str:
     return sizes.shown(value) if setting in SIZES else str(value).lower()
 
 
-def noted(writer: Writer, event: str) -> Optional[str]:
-    """Why the end of the run could not be written; None: it was."""
+def noted(writer: Writer, event: str, done: Sequence[int] = ()) -> Optional[str]:
+    """Why the end of the run could not be written; None: it was.
+
+    :arg done: numbers of changes that are done by then.
+    """
     try:
+        for number in done:
+            writer.closed(number, "done")
         writer.ended(event)
     except RecordError as error:
         return str(error)
@@ -259,11 +270,6 @@ def refusal(changes: Sequence[Change]) -> Optional[str]:
     """Why nothing at all is changed, if one of the changes is refused."""
     complained = complaint(changes, "refused")
     return "Nothing was changed. {0}".format(complained) if complained else None
-
-
-def sentence(error: ManagerError) -> str:
-    """What a manager complained of, and what to do."""
-    return " ".join(filter(None, (str(error), error.advice)))
 
 
 def _counted(count: int, noun: str) -> str:

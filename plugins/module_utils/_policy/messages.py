@@ -64,7 +64,8 @@ def _refused(change: Change, notes: Notes) -> List[str]:
     told += refusals(notes.refusals)
     told += [risk.message for risk in open_risks]
     names = list(dict.fromkeys(risk.name for risk in open_risks))
-    return told + (["Change the rule, or force {0}.".format(listed(names))] if names else [])
+    force = "" if notes.refusals or not names else ", or force {0}".format(listed(names))
+    return told + (["Change the rule{0}.".format(force)] if names else [])
 
 
 # --- one setting

@@ -27,12 +27,13 @@ class Engine:
     """What keeps settings here: as the modules of the managers are, in memory and in the tree.
 
     ``broken``: by name of a container, what happens at its update, and by `finish`, behind all of them: an exception,
-    or a function to be called. ``finished``: for each time that it was told that this was all, the containers of it.
+    or a function to be called. ``finished``: for each time that it was told that this was all, the containers of
+    it. ``remarks``: what it says of containers then.
     """
 
     def __init__(self, lab):
         self.lab = lab
-        self.calls, self.broken, self.finished = [], {}, []
+        self.calls, self.broken, self.finished, self.remarks = [], {}, [], {}
 
     def refusal(self, target, wanted):
         return "The engine takes no odd number." if (wanted.get("memory_max") or 0) == 13 * MIB else None
@@ -50,6 +51,7 @@ class Engine:
     def finish(self, host, identities):
         self.finished.append([name for name in self.lab.names if identity(name) in identities])
         self._break("finish")
+        return {identity(name): remark for name, remark in self.remarks.items()}
 
     def _update(self, name, settings):
         self.calls.append(name)

@@ -202,6 +202,15 @@ def test_a_manager_that_cannot_finish(lab):
     assert "docker web1: Nothing was reloaded." in answer.failure
 
 
+def test_what_a_manager_remarks_is_told(lab):
+    lab.engine.broken["web1"] = lambda: lab.engine.remarks.update(web1="It waits.", web2="It waits too.")
+    lab.engine.broken["web3"] = lambda: lab.write("web1", "memory.max", 32 * MIB)
+    answer = lab.applied(WEB)
+    assert outcomes(answer) == {"web1": "failed", "web2": "applied", "web3": "applied"}
+    sentence = "The kernel does not have what was set: memory_max is 32 MiB, not 64 MiB. It waits."
+    assert (message(answer, "web1"), message(answer, "web2")) == (sentence, "It waits too.")
+
+
 def test_what_the_workload_has_after_its_next_start(lab):
     answer = lab.applied(rule("web1", oom_policy="continue", memory_max="64M"))
     assert (outcomes(answer), answer.failure, lab.kernel("web1")) == ({"web1": "pending"}, None, str(64 * MIB))
@@ -266,10 +275,40 @@ def test_a_killed_run_that_left_nothing_to_do_is_finished(lab):
     lab.engine.broken.clear()
     answer = lab.applied(WEB)
     assert (answer.changed, set(outcomes(answer).values())) == (False, {"unchanged"})
-    assert (statuses(lab), answer.run) == (["done", "done", "open"], runs(lab)[0].id)
+    assert (statuses(lab), answer.run) == (["done"] * 3, runs(lab)[0].id)
     assert policy_record.unfinished(runs(lab)) is None
+    lab.write("web3", "memory.max", 96 * MIB)
+    assert policy.planned(lab.host, lab.request(WEB)).changes[2].steps[0].drifted is True
     rolled_back(lab)
     assert limits(lab) == ["max"] * 3
+
+
+def test_what_a_killed_process_made_in_part_and_the_next_one_in_full_is_done(lab):
+    both = rule("web1", memory_max="64M", memory_high="32M")
+    lab.engine.broken["web1"] = lambda: (
+        lab.write("web1", "memory.max", 64 * MIB),
+        os.kill(os.getpid(), signal.SIGKILL),
+    )
+    assert in_child(lambda: lab.applied(both)) == -signal.SIGKILL
+    lab.engine.broken.clear()
+    lab.applied(both)
+    assert statuses(lab) == ["done"] * 2
+    lab.write("web1", "memory.max", 96 * MIB)
+    steps = policy.planned(lab.host, lab.request(both)).changes[0].steps
+    assert {step.setting: step.drifted for step in steps} == {"memory_max": True, "memory_high": False}
+
+
+def test_what_a_killed_process_made_in_part_and_nobody_wants_any_more_stays_open(lab):
+    lab.engine.broken["web1"] = lambda: (
+        lab.write("web1", "memory.max", 64 * MIB),
+        os.kill(os.getpid(), signal.SIGKILL),
+    )
+    assert in_child(lambda: lab.applied(rule("web1", memory_max="64M", memory_high="32M"))) == -signal.SIGKILL
+    lab.engine.broken.clear()
+    lab.applied(rule("web1", memory_max="64M", memory_high="16M"))
+    assert statuses(lab) == ["open", "done"]
+    rolled_back(lab)
+    assert (lab.kernel("web1"), statuses(lab)) == ("max", ["undone"] * 2)
 
 
 def test_a_killed_run_can_be_rolled_back_at_once(lab):

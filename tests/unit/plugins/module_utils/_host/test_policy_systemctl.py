@@ -13,7 +13,8 @@ from ansible_collections.oom.forensics.plugins.module_utils._host.policy_calls i
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from container_hosts import MIB, WEB, make, v1, v2  # noqa: E402
 
-SHOW = ["/usr/bin/systemctl", "show", "--property=Id,ControlGroup,MemorySwapMax", "--", "*.scope"]
+SHOW = ["/usr/bin/systemctl", "show", "--property=Id,ControlGroup,MemorySwapMax", "--"]
+SHOW += ["*.scope", "*oom_forensics.slice"]
 RELOAD = ["/usr/bin/systemctl", "daemon-reload"]
 SET = ["/usr/bin/systemctl", "set-property", "--runtime", "--"]
 # Said by systemd 252.
@@ -22,58 +23,45 @@ GONE = "Failed to set unit properties on tr.service: Unit tr.service not found.\
 SYSTEM = "/system.slice"
 
 
-SHOW_SLICES = ["/usr/bin/systemctl", "show", "--property=Id,ControlGroup,Slice", "--"]
-RESTART = ["/usr/bin/systemctl", "restart", "--"]
+START = ["/usr/bin/systemctl", "start", "--job-mode=fail", "--"]
 STOP = ["/usr/bin/systemctl", "stop", "--"]
-GETTYS = "system-serial\\x2dgetty.slice"
 
 
-def running(path, within):
-    return "Id={0}\nControlGroup={1}\nSlice={2}\n".format(path.rpartition("/")[2], path, within).encode()
-
-
-def test_units_that_run_get_their_values_at_once(tmp_path):
-    """systemd 257 hands them over when something starts in the same slice."""
-    units = ["cart.service", "getty-?*.service", "idle.service", "shop.slice", "web.service"]
-    shown = [
-        running("/shop.slice/shop-cart.slice/cart.service", "shop-cart.slice"),
-        running("/system.slice/{0}/getty-1.service".format(GETTYS), GETTYS),
-        running("/system.slice/{0}/getty-2.service".format(GETTYS), GETTYS),
-        b"Id=idle.service\nControlGroup=\nSlice=other.slice\n",
-        running("/shop.slice", "-.slice"),
-        running("/system.slice/web.service", "system.slice"),
-    ]
-    ours = [
+def test_values_are_handed_over_by_a_slice_beside_the_units(tmp_path):
+    parents = {"-.slice", "shop-cart.slice", "system.slice", "system-serial\\x2dgetty.slice"}
+    own = [
         "oom_forensics.slice",
         "shop-cart-oom_forensics.slice",
         "system-oom_forensics.slice",
         "system-serial\\x2dgetty-oom_forensics.slice",
     ]
-    calls = [(SHOW, b""), (RELOAD,), (SHOW_SLICES + units, b"\n".join(shown)), (RESTART + ours,), (STOP + ours,)]
-    host = make(tmp_path, 2, {}, calls)
-    policy_systemctl.reload(host, units)
+    host = make(tmp_path, 2, {}, [(START + own,), (STOP + own,)])
+    policy_systemctl.realize(host, parents)
+    policy_systemctl.realize(host, [])
     assert not host.stream.calls
 
 
-def test_nothing_is_started_for_units_that_do_not_run(tmp_path):
-    shown = b"Id=idle.service\nControlGroup=\nSlice=system.slice\n"
-    host = make(tmp_path, 2, {}, [(SHOW, b""), (RELOAD,), (SHOW_SLICES + ["idle.service"], shown)])
-    policy_systemctl.reload(host, ["idle.service"])
+def test_a_slice_whose_name_leaves_no_room_for_another(tmp_path):
+    own = ["{0}-oom_forensics.slice".format("s" * 235)]
+    host = make(tmp_path, 2, {}, [(START + own,), (STOP + own,)])
+    policy_systemctl.realize(host, ["s" * 235 + ".slice", "l" * 236 + ".slice"])
     assert not host.stream.calls
 
 
 def test_a_slice_that_does_not_start_is_stopped_still(tmp_path):
-    ours = ["system-oom_forensics.slice"]
-    calls = [
-        (SHOW, b""),
-        (RELOAD,),
-        (SHOW_SLICES + ["web.service"], running("/system.slice/web.service", "system.slice")),
-        (RESTART + ours, b"", 1, "Job for system-oom_forensics.slice failed.\n"),
-        (STOP + ours,),
-    ]
-    host = make(tmp_path, 2, {}, calls)
-    with pytest.raises(ManagerError, match="`systemctl restart` failed: Job for system-oom_forensics.slice failed"):
-        policy_systemctl.reload(host, ["web.service"])
+    own = ["system-oom_forensics.slice"]
+    said = "Failed to start system-oom_forensics.slice: Transaction is destructive.\n"
+    host = make(tmp_path, 2, {}, [(START + own, b"", 1, said), (STOP + own,)])
+    with pytest.raises(ManagerError, match="`systemctl start` failed: .* Transaction is destructive"):
+        policy_systemctl.realize(host, ["system.slice"])
+    assert not host.stream.calls
+
+
+def test_slices_that_a_killed_run_has_left_are_stopped(tmp_path):
+    left = ["oom_forensics.slice", "shop-oom_forensics.slice"]
+    shown = ["Id={0}\nControlGroup=/{0}\nMemorySwapMax=infinity\n".format(each) for each in left[::-1]]
+    host = make(tmp_path, 2, {}, [(SHOW, "\n".join(shown).encode()), (STOP + left,), (RELOAD,)])
+    policy_systemctl.reload(host)
     assert not host.stream.calls
 
 
@@ -95,7 +83,7 @@ def test_a_reload_leaves_limits_of_swap_that_systemd_was_not_told(tmp_path):
         (RELOAD,),
     ]
     host = make(tmp_path, 2, cgroups, calls)
-    policy_systemctl.reload(host, [])
+    policy_systemctl.reload(host)
     assert not host.stream.calls
 
 
@@ -109,7 +97,7 @@ def test_no_reload_where_it_would_take_a_limit_of_swap_away(tmp_path, count, nam
     calls += [(SET + [name, "MemorySwapMax=0"],) + result for name, result in zip(names, results)]
     host = make(tmp_path, 2, {SYSTEM + "/" + name: v2(swap=0) for name in names}, calls)
     with pytest.raises(ManagerError) as raised:
-        policy_systemctl.reload(host, [])
+        policy_systemctl.reload(host)
     assert not host.stream.calls
     assert str(raised.value) == (
         "The drop-ins are written, but systemd has not read them yet: its daemon-reload would take away the limit of "
@@ -129,7 +117,7 @@ def test_a_reload_on_cgroup_v1(tmp_path):
     ]
     host = make(tmp_path, 1, {SYSTEM + "/x.scope": v1(MIB, MIB)}, calls)
     with pytest.raises(ManagerError, match="`systemctl daemon-reload` failed: Reload daemon failed: Access denied"):
-        policy_systemctl.reload(host, [])
+        policy_systemctl.reload(host)
     assert not host.stream.calls
 
 

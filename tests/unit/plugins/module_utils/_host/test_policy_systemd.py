@@ -446,14 +446,93 @@ def test_a_transient_unit_gets_properties(tmp_path):
     assert not os.path.exists(str(tmp_path / "etc"))
 
 
-def test_behind_all_changes_systemd_reads_the_drop_ins_of_units_and_of_prefixes(tmp_path):
-    systemctl = "/usr/bin/systemctl"
-    asked = ["--property=Id,ControlGroup,Slice", "--", "docker-?*.scope", "probe.service"]
-    calls = [
-        ([systemctl, "show", "--property=Id,ControlGroup,MemorySwapMax", "--", "*.scope"], b""),
-        ([systemctl, "daemon-reload"],),
-        ([systemctl, "show"] + asked, b"Id=probe.service\nControlGroup=\nSlice=system.slice\n"),
-    ]
-    host = make(tmp_path, 2, {}, calls)
-    policy_systemd.finish(host, ["docker-.scope", "probe.service"])
+SYSTEMCTL = "/usr/bin/systemctl"
+RELOAD = [
+    ([SYSTEMCTL, "show", "--property=Id,ControlGroup,MemorySwapMax", "--", "*.scope", "*oom_forensics.slice"], b""),
+    ([SYSTEMCTL, "daemon-reload"],),
+]
+SHOW_WITH_SLICE = SHOW[:2] + [SHOW[2] + ",Slice", "--"]
+START = ([SYSTEMCTL, "start", "--job-mode=fail", "--", "system-oom_forensics.slice"],)
+REFUSED = START + (b"", 1, "Failed to start system-oom_forensics.slice: Transaction is destructive.\n")
+STOP = ([SYSTEMCTL, "stop", "--", "system-oom_forensics.slice"],)
+NOTE = (
+    "systemd has read the drop-in, and would not give it to the kernel before the next start: `systemctl start` "
+    "failed: Failed to start system-oom_forensics.slice: Transaction is destructive."
+)
+
+
+def read_anew(name, limit=64 * MIB, policy="stop", running=True):
+    """A unit of which systemd has read what is to be in force."""
+    where = SYSTEM + "/" + name if running else ""
+    shown = "Id={0}\nControlGroup={1}\nSlice=system.slice\nMemoryMax={2}\nMemoryHigh=infinity\nOOMPolicy={3}\n"
+    return shown.format(name, where, limit, policy).encode()
+
+
+def finished(folder, monkeypatch, units, shown, cgroups, *calls, version=2):
+    """What is said behind all changes, with these calls to systemctl and no other."""
+    monkeypatch.setattr(policy_systemd, "_GRACE_SECONDS", 0.05)
+    names = [each.replace("docker-.scope", "docker-?*.scope") for each in units]
+    told = RELOAD + [(SHOW_WITH_SLICE + names, b"\n".join(shown))] + list(calls)
+    host = make(folder, version, {SYSTEM + "/" + name: cgroup for name, cgroup in cgroups.items()}, told)
+    notes = policy_systemd.finish(host, units)
     assert not host.stream.calls
+    return notes
+
+
+@pytest.mark.parametrize(
+    ("shown", "cgroup"),
+    [
+        (read_anew("a.service"), v2(limit=64 * MIB)),
+        (read_anew("a.service", "infinity"), v2()),
+        (read_anew("a.service", running=False), v2()),
+        (read_anew("ended.service"), v2()),
+    ],
+)
+def test_what_the_kernel_has_is_not_handed_over(tmp_path, monkeypatch, shown, cgroup):
+    assert finished(tmp_path, monkeypatch, ["a.service"], [shown], {"a.service": cgroup}) == {}
+
+
+def test_the_kernel_has_whole_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(policy_systemd.counters, "page_size", lambda host: 4096)
+    cgroups = {"a.service": v2(limit=64 * MIB)}
+    assert finished(tmp_path / "1", monkeypatch, ["a.service"], [read_anew("a.service", 64 * MIB + 1)], cgroups) == {}
+    shown = [read_anew("a.service", 64 * MIB + 4096)]
+    assert finished(tmp_path / "2", monkeypatch, ["a.service"], shown, cgroups, START, STOP) == {}
+
+
+@pytest.mark.parametrize(
+    ("shown", "cgroup"),
+    [
+        (read_anew("a.service"), v2()),
+        (read_anew("a.service", "infinity"), v2(limit=64 * MIB)),
+        (read_anew("a.service", policy="kill"), v2(limit=64 * MIB)),
+    ],
+)
+def test_what_systemd_keeps_to_itself_is_handed_over(tmp_path, monkeypatch, shown, cgroup):
+    """As 257 does with units that run."""
+    assert finished(tmp_path, monkeypatch, ["a.service"], [shown], {"a.service": cgroup}, START, STOP) == {}
+
+
+def test_units_of_a_prefix_get_their_values_too(tmp_path, monkeypatch):
+    shown = [read_anew("docker-1.scope"), read_anew("docker-2.scope", 32 * MIB)]
+    cgroups = {"docker-1.scope": v2(limit=64 * MIB), "docker-2.scope": v2(limit=64 * MIB)}
+    assert finished(tmp_path, monkeypatch, ["docker-.scope"], shown, cgroups, START, STOP) == {}
+
+
+def test_the_kernel_decides_when_systemd_would_not_hand_over(tmp_path, monkeypatch):
+    units = ["a.service", "b.service", "docker-.scope"]
+    shown = [read_anew("a.service", 32 * MIB), read_anew("b.service"), read_anew("docker-1.scope", 32 * MIB)]
+    cgroups = dict.fromkeys(["a.service", "b.service", "docker-1.scope"], v2(limit=64 * MIB))
+    notes = finished(tmp_path, monkeypatch, units, shown, cgroups, REFUSED, STOP)
+    assert notes == {"a.service": NOTE, "docker-.scope": NOTE}
+
+
+def test_on_cgroup_v1_the_kernel_is_left_to_systemd(tmp_path, monkeypatch):
+    shown, cgroups = [read_anew("a.service")], {"a.service": v1()}
+    assert finished(tmp_path, monkeypatch, ["a.service"], shown, cgroups, version=1) == {}
+
+
+def test_a_slice_of_our_own_is_no_workload(tmp_path):
+    host = make(tmp_path, 2, {SYSTEM + "/system-oom_forensics.slice": v2()}, [], BOOTED)
+    cgroups = [cgroup for cgroup in cgroups_of(host) if cgroup["path"].endswith("forensics.slice")]
+    assert policy_systemd.targets(host, cgroups)[0] == []

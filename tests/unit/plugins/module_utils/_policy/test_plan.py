@@ -527,6 +527,15 @@ def test_a_refusal_says_what_to_do():
     )
 
 
+def test_no_force_is_offered_for_what_cannot_be_set():
+    target = TARGET._replace(effective={"memory_max": None}, usage=make.usage(peak=2 * GIB))
+    assert change(SETTINGS, target).message == (
+        "Rule web: memory_max from no limit to 1 GiB, oom_score_adjust from an unknown value to 5. "
+        "Refused, and nothing of it is done. oom_score_adjust: Docker takes it at creation only; recreate it. "
+        "memory_max of 1 GiB is below its peak of 2 GiB. Change the rule."
+    )
+
+
 # --- the sum of all limits
 
 GIB_16 = plan.HostFacts(16 * GIB, 4096, GIB)
