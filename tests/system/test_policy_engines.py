@@ -4,6 +4,7 @@
 """Memory settings of real containers, changed by real engines, and read from the kernel's own files."""
 
 import os
+import time
 from pathlib import Path
 
 import engines as real
@@ -174,13 +175,29 @@ def test_what_survives_a_restart_is_what_was_promised(engine):
 
 
 def test_what_survives_a_restart_of_a_container_that_docker_removes_at_its_end(docker):
-    container = docker.run("passing", "--rm", "--memory", "64m")
-    assert target(docker, container).abilities["memory_max"].survives == (True, False, False)
-    change(docker, container, {"memory_max": 16 * MIB})
-    docker.call("restart", "--time", "0", container)
+    """At a restart, Docker 20.10 now and then removes it all the same (it may look behind the end of its exception)."""
+    for _attempt in range(5):
+        container = docker.run("passing", "--rm", "--memory", "64m")
+        assert target(docker, container).abilities["memory_max"].survives == (True, False, False)
+        change(docker, container, {"memory_max": 16 * MIB})
+        docker.call("restart", "--time", "0", container, check=False)
+        if kept(docker, container):
+            break
     assert numbers(docker, container)[0] == 16 * MIB
     docker.stop(container)
-    real.wait_for(lambda: container not in docker.call("ps", "--all", "--quiet", "--no-trunc"), "its removal")
+    real.wait_for(lambda: not there(docker, container), "its removal")
+
+
+def kept(docker, container):
+    """Whether it is there still when Docker, which takes milliseconds to remove one, has had a second for it."""
+    deadline = time.monotonic() + 1
+    while there(docker, container) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return there(docker, container)
+
+
+def there(docker, container):
+    return container in docker.call("ps", "--all", "--quiet", "--no-trunc")
 
 
 @pytest.mark.parametrize(
